@@ -1,0 +1,58 @@
+# All that a newcomer needs. Python 3.11 or newer and make are enough: everything else is installed into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := uv==0.13.9
+
+# A shop of your own: make demo CONFIG=examples/online_retail.toml DATA=folder
+CONFIG ?=
+DATA ?=
+PORT ?= 3000
+export SHOP_CONFIG := $(or $(CONFIG),$(SHOP_CONFIG))
+export SHOP_DATA := $(or $(DATA),$(SHOP_DATA))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format ui down clean lock
+
+help: ## Show what can be asked for.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+setup: $(VENV)/ready ## Install the locked packages into .venv.
+
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; set PYTHON=python3.11 or so.")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import uv' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
+	@echo "Installing the locked packages; the first time this downloads about 3 GB, most of it PyTorch."
+	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+demo: setup ## Run the whole platform and print what it found.
+	@$(BIN)/shop-platform demo
+
+test: setup ## Run every test against real servers.
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+check: setup ## Format, lint and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: setup ## Put the code into its format.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+ui: setup ## Open Dagster's UI on 127.0.0.1, port PORT.
+	@$(BIN)/shop-platform ui --port $(PORT)
+
+down: ## Stop the embedded servers.
+	@if test -x $(BIN)/shop-platform; then $(BIN)/shop-platform down; fi
+
+clean: down ## Stop the servers and remove .venv, .shop and caches.
+	rm -rf $(VENV) .shop .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: setup ## Resolve pyproject.toml into requirements.lock again.
+	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock

@@ -1,0 +1,152 @@
+"""Jobs, and the sensors that refresh what new events and new search logs affect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import dagster as dg
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from shop_platform.changes import consumed_state, event_state
+from shop_platform.performance.freshness import measurements_outgrown
+from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.resources.postgres import PostgresResource
+from shop_platform.segmentation.freshness import LogState, log_state
+from shop_platform.settings import load_settings
+
+SUMMARIES = ("activity_summaries",)
+LABORATORY = ("baseline_benchmark", "commerce_indexes", "indexed_benchmark", "index_effects")
+RETENTION = ("cohort_retention", "retention_heatmap")
+SEGMENTATION = ("search_embeddings", "user_segments", "segmented_user_logs")
+
+#: Seconds between two looks of a sensor.
+INTERVAL = 20
+
+everything = dg.define_asset_job(
+    "everything", selection=dg.AssetSelection.all(), description="The whole platform, from the sources to the report."
+)
+part_jobs = [
+    dg.define_asset_job(
+        part, selection=dg.AssetSelection.groups(part), description=f"All assets of the group {part}, on stored data."
+    )
+    for part in ("commerce", "performance", "retention", "segmentation", "report")
+]
+
+
+def decide(
+    *, state: str, consumed: str | None, cursor: str | None, running: bool, assets: Sequence[str], what: str
+) -> dg.SensorResult | dg.SkipReason:
+    """Whether a sensor asks for a run.
+
+    Args:
+        state: what its data looks like now.
+        consumed: what it looked like when the published result was made; None where there is no result yet.
+        cursor: the state for which a run was asked last. A run that failed is not asked for again until the data
+            changes once more, so that a broken refresh does not run without end.
+        running: whether a run that this sensor asked for is under way; what came meanwhile waits for its end.
+        assets: keys of the assets to refresh.
+        what: name of the data, for the reason.
+    """
+    if consumed is None:
+        return dg.SkipReason(f"Nothing to refresh: {assets[0]} has not been materialised yet.")
+    if state == consumed:
+        return dg.SkipReason(f"No new {what}.")
+    if running:
+        return dg.SkipReason("A refresh is under way.")
+    if state == cursor:
+        return dg.SkipReason(f"A refresh for these {what} was asked for already and did not finish; see its run.")
+    selection = [dg.AssetKey(asset) for asset in assets]
+    return dg.SensorResult([dg.RunRequest(asset_selection=selection)], cursor=state)
+
+
+def _is_running(context: dg.SensorEvaluationContext) -> bool:
+    """Whether a run that this sensor asked for has not ended yet."""
+    filters = dg.RunsFilter(
+        tags={"dagster/sensor_name": context.sensor_name}, statuses=list(IN_PROGRESS_RUN_STATUSES)
+    )
+    return context.instance.get_runs_count(filters) > 0
+
+
+def _events_decision(
+    context: dg.SensorEvaluationContext, postgres: PostgresResource, consumer: str, assets: Iterable[str]
+) -> dg.SensorResult | dg.SkipReason:
+    with postgres.connect() as connection:
+        state = event_state(connection)
+        consumed = consumed_state(connection, consumer)
+    return decide(
+        state=str(state),
+        consumed=None if consumed is None else str(consumed),
+        cursor=context.cursor,
+        running=_is_running(context),
+        assets=tuple(assets),
+        what="events",
+    )
+
+
+@dg.sensor(
+    name="performance_refresh",
+    asset_selection=[*SUMMARIES, *LABORATORY],
+    minimum_interval_seconds=INTERVAL,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="New, changed or deleted events: rebuild the summaries, and measure again where the table has grown.",
+)
+def performance_refresh(
+    context: dg.SensorEvaluationContext, postgres: PostgresResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Ask for the summaries, and for the measurements once `events` has outgrown them."""
+    assets = list(SUMMARIES)
+    with postgres.connect() as connection:
+        if consumed_state(connection, SUMMARIES[0]) not in (None, event_state(connection)) and measurements_outgrown(
+            connection, load_settings().remeasure_growth
+        ):
+            assets += LABORATORY
+    return _events_decision(context, postgres, SUMMARIES[0], assets)
+
+
+@dg.sensor(
+    name="retention_refresh",
+    asset_selection=list(RETENTION),
+    minimum_interval_seconds=INTERVAL,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="New, changed or deleted events: compute the cohorts again.",
+)
+def retention_refresh(
+    context: dg.SensorEvaluationContext, postgres: PostgresResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Ask for the cohort matrix and its heatmap."""
+    return _events_decision(context, postgres, RETENTION[0], RETENTION)
+
+
+@dg.sensor(
+    name="segmentation_refresh",
+    asset_selection=list(SEGMENTATION),
+    minimum_interval_seconds=INTERVAL,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="New search logs, told by having no segment yet: encode new queries and segment their searchers.",
+)
+def segmentation_refresh(
+    context: dg.SensorEvaluationContext, elasticsearch: ElasticsearchResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Ask for the segments of search logs that have none."""
+    with elasticsearch.client() as client:
+        state = log_state(client, elasticsearch.index_prefix)
+    return decide(
+        state=str(state),
+        consumed=None if state.segmented == 0 else str(LogState(state.total, state.total)),
+        cursor=context.cursor,
+        running=_is_running(context),
+        assets=SEGMENTATION,
+        what="search logs",
+    )
+
+
+report_refresh = dg.AutomationConditionSensorDefinition(
+    "report_refresh",
+    target=dg.AssetSelection.groups("report"),
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    minimum_interval_seconds=INTERVAL,
+    description="Write the report again when a result that it shows is new.",
+)
+
+jobs = [everything, *part_jobs]
+sensors: list[dg.SensorDefinition] = [performance_refresh, retention_refresh, segmentation_refresh, report_refresh]

@@ -1,0 +1,1 @@
+"""The shop's raw tables: users, products and events."""

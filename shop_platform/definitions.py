@@ -1,0 +1,67 @@
+"""The only place where everything is put together. Light to import: nothing here loads torch, pandas or seaborn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from shop_platform import automation
+from shop_platform.commerce import assets as commerce
+from shop_platform.performance import assets as performance
+from shop_platform.report import assets as report
+from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.resources.encoder import EncoderResource
+from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.shop import ShopResource
+from shop_platform.retention import assets as retention
+from shop_platform.segmentation import assets as segmentation
+from shop_platform.settings import load_settings
+from shop_platform.sources.load import load_shop
+
+
+def default_resources() -> dict[str, Any]:
+    """The resources that the settings in the environment describe. Starts no server.
+
+    Raises:
+        ShopPlatformError: a setting or the configuration of the shop is unusable.
+    """
+    shop = load_shop(load_settings())
+    return {
+        "postgres": PostgresResource(database=shop.name, time_zone=shop.time_zone),
+        "elasticsearch": ElasticsearchResource(index_prefix=shop.index_prefix),
+        "encoder": EncoderResource(),
+        "shop": ShopResource(),
+    }
+
+
+def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
+    """All definitions, over the given resources or those that the environment describes.
+
+    Runs execute in one process: a step process costs 4 to 5 s to start, more than most of these assets take.
+    """
+    return dg.Definitions(
+        assets=[
+            commerce.commerce,
+            performance.baseline_benchmark,
+            performance.commerce_indexes,
+            performance.indexed_benchmark,
+            performance.index_effects,
+            performance.activity_summaries,
+            retention.cohort_retention,
+            retention.retention_heatmap,
+            segmentation.user_logs,
+            segmentation.search_embeddings,
+            segmentation.user_segments,
+            segmentation.segmented_user_logs,
+            report.shop_report,
+        ],
+        jobs=automation.jobs,
+        sensors=automation.sensors,
+        resources=resources or default_resources(),
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_defs()

@@ -1,0 +1,126 @@
+"""What `shop-platform demo`, `refresh` and `results` do: run assets, then tell people what was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from shop_platform import automation
+from shop_platform.definitions import build_defs, default_resources
+from shop_platform.performance.freshness import measurements_outgrown
+from shop_platform.report.results import collect_results
+from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.shop import ShopResource
+from shop_platform.runs import Outcome, dagster_instance, run_assets
+from shop_platform.settings import load_settings
+
+_SENSORS = {
+    "performance": automation.performance_refresh,
+    "retention": automation.retention_refresh,
+    "segmentation": automation.segmentation_refresh,
+}
+
+
+def run_demo(out: Console, err: Console, *, measure: bool) -> int:
+    """Materialise everything and print what was found; returns the exit code.
+
+    Measurements that still hold are kept: they take most of the time of a second run and would say the same.
+    """
+    started = time.monotonic()
+    resources = default_resources()
+    postgres: PostgresResource = resources["postgres"]
+    with out.status("Starting PostgreSQL and Elasticsearch."):
+        postgres.migrate()
+        with resources["elasticsearch"].client() as client:
+            client.cluster.health(wait_for_status="yellow", timeout="30s")
+    defs = build_defs(resources)
+    assets = [key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys]
+    if not measure and _measurements_hold(postgres):
+        out.print("The measurements of the queries still hold and are kept; --measure repeats them.")
+        assets = [asset for asset in assets if asset not in automation.LABORATORY]
+    outcome = _run(out, defs, assets)
+    if not outcome.failures:
+        print_results(out, stored_results(postgres))
+    out.print(f"\nReport: {ShopResource().folder() / 'report.html'}", markup=False)
+    out.print(f"Took {time.monotonic() - started:.0f} s.")
+    return _conclude(err, outcome)
+
+
+def run_refresh(out: Console, err: Console, part: str | None) -> int:
+    """Tick the sensors once and run what they ask for; returns the exit code."""
+    resources = default_resources()
+    defs = build_defs(resources)
+    instance = dagster_instance(load_settings())
+    code = 0
+    for name in _SENSORS if part is None else (part,):
+        cursor = f"shop_platform refresh {name}"
+        stored = instance.daemon_cursor_storage.get_cursor_values({cursor}).get(cursor)
+        sensor = _SENSORS[name]
+        with dg.build_sensor_context(
+            instance=instance, cursor=stored, sensor_name=sensor.name, resources=resources
+        ) as context:
+            ticked = sensor.evaluate_tick(context)
+        if not ticked.run_requests:
+            out.print(f"{name}: {ticked.skip_message}", markup=False)
+            continue
+        assets = [key.to_user_string() for key in ticked.run_requests[0].asset_selection or []]
+        outcome = _run(out, defs, [*assets, "shop_report"])
+        if ticked.cursor is not None:
+            instance.daemon_cursor_storage.set_cursor_values({cursor: ticked.cursor})
+        code = max(code, _conclude(err, outcome))
+    return code
+
+
+def stored_results(postgres: PostgresResource | None = None) -> dict[str, Any]:
+    """The stored results, as docs/results.schema.json describes them."""
+    if postgres is None:
+        postgres = default_resources()["postgres"]
+        postgres.migrate()
+    with postgres.connect() as connection:
+        return collect_results(connection)
+
+
+def _measurements_hold(postgres: PostgresResource) -> bool:
+    with postgres.connect() as connection:
+        return not measurements_outgrown(connection, load_settings().remeasure_growth)
+
+
+def _run(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Outcome:
+    """Run assets with a progress bar on a terminal and a line for each step elsewhere."""
+    steps = len(assets) - 2 * ("users" in assets)  # users, products and events are one step
+    started: dict[str, float] = {}
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task("starting", total=steps)
+
+        def listen(step: str, state: str) -> None:
+            if state == "started":
+                started[step] = time.monotonic()
+                progress.update(task, description=step)
+            elif state in ("finished", "failed", "skipped"):
+                seconds = time.monotonic() - started.get(step, time.monotonic())
+                progress.console.print(f"  {step:22}{state:10}{seconds:6.1f} s", markup=False)
+                progress.advance(task)
+            else:
+                progress.console.print(f"  {step:22}{state}", markup=False, style="dim")
+
+        return run_assets(defs, dagster_instance(load_settings()), assets, listen)
+
+
+def _conclude(err: Console, outcome: Outcome) -> int:
+    """Say, as the last lines, what went wrong; returns the exit code."""
+    for warning in outcome.warnings:
+        err.print(f"Warning: {warning.what}: {warning.why}", markup=False, style="yellow")
+    for failure in outcome.failures:
+        err.print(f"Failed: {failure.what}: {failure.why}", markup=False, style="red")
+    return 1 if outcome.failures else 0
+
+
+def print_results(out: Console, found: dict[str, Any]) -> None:
+    """Print the stored results as short tables."""

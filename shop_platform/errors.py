@@ -1,0 +1,29 @@
+"""Every error that the platform raises on purpose; each says what happened, where, and what to do."""
+
+
+class ShopPlatformError(Exception):
+    """Base of all errors that the platform raises on purpose."""
+
+
+class SettingsError(ShopPlatformError):
+    """A setting is missing, malformed or contradicts another."""
+
+
+class ServiceError(ShopPlatformError):
+    """A server could not be started, found, reached or stopped."""
+
+
+class SourceError(ShopPlatformError):
+    """A source of shop data is missing, unreadable or does not fit its mapping."""
+
+
+class DataError(ShopPlatformError):
+    """Stored data breaks a promise that the platform makes about it."""
+
+
+class MeasurementError(ShopPlatformError):
+    """Two measurements can't be compared honestly."""
+
+
+class ModelError(ShopPlatformError):
+    """An embedding model, or an artefact made with one, is missing or not what it should be."""

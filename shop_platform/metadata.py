@@ -1,0 +1,31 @@
+"""Asset metadata in the forms that Dagster's pages show: schemas, small tables and plots as Markdown."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+
+from dagster import MarkdownMetadataValue as Markdown
+from dagster import MetadataValue, TableColumn, TableSchema
+from dagster import TableSchemaMetadataValue as Schema
+
+
+def column_schema(columns: Mapping[str, tuple[str, str]]) -> Schema:
+    """Schema from column name to (type, description), for the key `dagster/column_schema`."""
+    return MetadataValue.table_schema(
+        TableSchema([TableColumn(name, kind, description) for name, (kind, description) in columns.items()])
+    )
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
+    """A small table as Markdown; cells are shown with `str`."""
+
+    def line(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return MetadataValue.md("\n".join([line(header), line("---" for _ in header), *map(line, rows)]))
+
+
+def png_markdown(png: bytes, alt: str) -> Markdown:
+    """A picture inside the metadata. Keep it under 60 KB: it is stored with every materialisation."""
+    return MetadataValue.md(f"![{alt}](data:image/png;base64,{base64.b64encode(png).decode('ascii')})")

@@ -1,0 +1,1 @@
+"""Dagster resources: the only doors from assets to PostgreSQL, Elasticsearch and the encoder."""

@@ -1,0 +1,125 @@
+"""PostgreSQL as a Dagster resource: where it is, its schema, and moving batches in and out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from dagster import ConfigurableResource, InitResourceContext
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from shop_platform import sqlfiles
+from shop_platform.errors import DataError, ServiceError
+from shop_platform.settings import load_settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Connection = psycopg.Connection[TupleRow]
+Params = dict[str, Any] | Sequence[Any]
+
+#: Transaction-level advisory lock keys; one writer a name at a time.
+MIGRATE_LOCK = 7_301_001
+
+
+class PostgresResource(ConfigurableResource[Any]):
+    """Connections to the shop's database.
+
+    The URL comes from `DATABASE_URL`, or from the embedded server, when it is first needed; it is no part of the
+    resource's configuration, so that Dagster's UI and event log never hold a password.
+
+    Attributes:
+        database: name of the database on the embedded server; `DATABASE_URL` names its own.
+        time_zone: IANA name; sessions run in it, so that `DATE_TRUNC` cuts the shop's days, weeks and months.
+    """
+
+    database: str = "shop"
+    time_zone: str = "UTC"
+
+    def url(self) -> str:
+        """A libpq URL; starts the embedded server where `DATABASE_URL` is unset."""
+        from shop_platform.services import postgres
+
+        return postgres.url(load_settings(), self.database)
+
+    @contextmanager
+    def connect(self, *, autocommit: bool = False) -> Iterator[Connection]:
+        """A connection in the shop's time zone; commits when the block ends well, rolls back otherwise.
+
+        Raises:
+            ServiceError: the server can't be reached. The driver's message is not shown, since for a malformed
+                URL it holds the password.
+        """
+        try:
+            connection = psycopg.connect(
+                self.url(), autocommit=True, connect_timeout=10, application_name="shop_platform"
+            )
+        except psycopg.OperationalError as error:
+            raise ServiceError(
+                f"PostgreSQL cannot be reached ({type(error).__name__}). Check DATABASE_URL, or run "
+                "`shop-platform status` if the embedded server is used."
+            ) from None
+        except psycopg.ProgrammingError:
+            raise ServiceError("DATABASE_URL is not a URL that PostgreSQL's client understands.") from None
+        with connection:
+            connection.execute("SELECT set_config('TimeZone', %s, false)", [self.time_zone])
+            connection.autocommit = autocommit
+            yield connection
+
+    def setup_for_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002  Dagster's signature
+        """Make sure, once a run, that the schema is there."""
+        self.migrate()
+
+    def migrate(self) -> None:
+        """Bring the database's schema up to this version; does nothing when it already is.
+
+        Raises:
+            DataError: the database was migrated by a newer version of the platform.
+        """
+        files = sqlfiles.list_sql("schema")
+        with self.connect() as connection:
+            connection.execute("SET LOCAL lock_timeout = '60s'")
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
+            connection.execute("CREATE SCHEMA IF NOT EXISTS ops")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS ops.migrations"
+                " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
+            applied = {row[0] for row in connection.execute("SELECT name FROM ops.migrations")}
+            unknown = sorted(applied - {file.name for file in files})
+            if unknown:
+                raise DataError(
+                    f"The database holds migrations that this version does not know: {', '.join(unknown)}. "
+                    "It was used by a newer shop_platform; upgrade this one."
+                )
+            for file in files:
+                if file.name not in applied:
+                    connection.execute(file.text)
+                    connection.execute("INSERT INTO ops.migrations (name) VALUES (%s)", [file.name])
+
+
+def copy_batches(
+    connection: Connection, table: sql.Composable, columns: Sequence[str], batches: Iterable[pa.RecordBatch]
+) -> int:
+    """COPY column batches into a table in bounded memory; returns the number of rows.
+
+    `columns` are taken from each batch by name, in that order. Nulls become NULL, empty strings stay empty.
+    """
+    from pyarrow import csv
+
+    options = csv.WriteOptions(include_header=False)
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+        table, sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    rows = 0
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        for batch in batches:
+            buffer = io.BytesIO()
+            csv.write_csv(batch.select(list(columns)), buffer, options)
+            copy.write(buffer.getbuffer())
+            rows += batch.num_rows
+    return rows

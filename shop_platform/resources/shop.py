@@ -1,0 +1,30 @@
+"""The shop that this run is about, and the folder for its artefacts, as a Dagster resource."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from dagster import ConfigurableResource
+
+from shop_platform.settings import load_settings
+from shop_platform.sources.base import Shop
+from shop_platform.sources.load import load_shop
+
+
+class ShopResource(ConfigurableResource[Any]):
+    """Gives the shop that `SHOP_CONFIG` describes, or the synthetic one."""
+
+    def shop(self) -> Shop:
+        """The shop, its conventions and its source.
+
+        Raises:
+            SourceError: the configuration or the data that it names is missing or unusable.
+        """
+        return load_shop(load_settings())
+
+    def folder(self) -> Path:
+        """Where this shop's artefacts go: `<SHOP_HOME>/shops/<name>`; made when missing."""
+        folder = load_settings().home / "shops" / self.shop().name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder

@@ -1,0 +1,162 @@
+"""Runs assets in this process against the shop's own Dagster home, tells how they go, and what failed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from shop_platform.errors import SettingsError
+from shop_platform.settings import Settings
+from shop_platform.sources.load import load_shop
+
+if TYPE_CHECKING:
+    from dagster import DagsterEvent
+
+#: Called with an asset step's name and "started", "finished", "failed" or "skipped", or with a line of its log.
+Listener = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that went wrong in a run: an asset that failed, or a check of ERROR severity that did not pass."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run_id: id of Dagster's run.
+        materialized: keys of the assets that were made.
+        failures: why the run counts as failed; empty when it did not.
+        warnings: checks of WARN severity that did not pass.
+    """
+
+    run_id: str
+    materialized: tuple[str, ...]
+    failures: tuple[Failure, ...]
+    warnings: tuple[Failure, ...]
+
+
+def dagster_home(settings: Settings) -> Path:
+    """The shop's Dagster home, with its `dagster.yaml`; made when missing. Two shops never share their history."""
+    folder = settings.home / "shops" / load_shop(settings).name / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "dagster.yaml"
+    text = _instance_config().read_text(encoding="utf-8")
+    if not config.exists() or config.read_text(encoding="utf-8") != text:
+        config.write_text(text, encoding="utf-8")
+    return folder
+
+
+def dagster_instance(settings: Settings) -> dg.DagsterInstance:
+    """The Dagster instance that `DAGSTER_HOME` names, else the one of the shop's own home."""
+    os.environ.setdefault("DAGSTER_HOME", str(dagster_home(settings)))
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+    return dg.DagsterInstance.get()
+
+
+def run_assets(
+    defs: dg.Definitions, instance: dg.DagsterInstance, assets: Sequence[str] | None, listener: Listener
+) -> Outcome:
+    """Materialise the named assets, or all of them, and report the outcome.
+
+    The run is stored in the instance, so that Dagster's UI shows it beside its own.
+    """
+    handler = _ProgressHandler(listener)
+    listening = dg.Definitions.merge(defs, dg.Definitions(loggers={"progress": _progress_logger(handler)}))
+    result = listening.resolve_job_def("everything").execute_in_process(
+        instance=instance,
+        asset_selection=None if assets is None else [dg.AssetKey(asset) for asset in assets],
+        raise_on_error=False,
+        run_config={"loggers": {"progress": {}}},
+    )
+    checks = result.get_asset_check_evaluations()
+    failed_checks = [check for check in checks if not check.passed]
+    errors = [check for check in failed_checks if check.severity == dg.AssetCheckSeverity.ERROR]
+    blocked_by_check = {check.asset_key.to_user_string() for check in errors}
+    step_failures = [
+        Failure(event.step_key or "run", _reason(event))
+        for event in result.all_events
+        if event.is_step_failure and not _is_failed_check(event)
+    ]
+    if not (result.success or step_failures or blocked_by_check):
+        step_failures = [Failure("run", "The run failed outside of its assets; see its log in Dagster's UI.")]
+    return Outcome(
+        run_id=result.run_id,
+        materialized=tuple(
+            event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key
+        ),
+        failures=(*step_failures, *map(_check_failure, errors)),
+        warnings=tuple(_check_failure(check) for check in failed_checks if check not in errors),
+    )
+
+
+def _instance_config() -> Path:
+    package = Path(__file__).resolve().parent
+    for candidate in (package / "dagster.yaml", package.parent / "dagster.yaml"):
+        if candidate.is_file():
+            return candidate
+    raise SettingsError(f"No dagster.yaml in {package} or beside it: the installation is incomplete.")
+
+
+def _check_failure(check: dg.AssetCheckEvaluation) -> Failure:
+    return Failure(
+        f"check {check.check_name} of {check.asset_key.to_user_string()}", check.description or "It did not pass."
+    )
+
+
+def _is_failed_check(event: DagsterEvent) -> bool:
+    """Whether a step failed only because a blocking check did: the check itself is listed already."""
+    error = event.step_failure_data.error
+    return error is not None and error.cls_name == "DagsterAssetCheckFailedError"
+
+
+def _reason(event: DagsterEvent) -> str:
+    """The message of what an asset raised, without Dagster's wrapping."""
+    error = event.step_failure_data.error
+    if error is None:
+        return event.message or "It failed without saying why."
+    while error.cause is not None:
+        error = error.cause
+    return error.message.strip().removeprefix(f"shop_platform.errors.{error.cls_name}: ")
+
+
+class _ProgressHandler(logging.Handler):
+    """Turns Dagster's log records into calls of a listener."""
+
+    _STATES = {"STEP_START": "started", "STEP_SUCCESS": "finished", "STEP_FAILURE": "failed", "STEP_SKIPPED": "skipped"}
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(logging.INFO)
+        self._listener = listener
+
+    def emit(self, record: logging.LogRecord) -> None:
+        meta = getattr(record, "dagster_meta", {})
+        step, event = meta.get("step_key"), meta.get("dagster_event")
+        if step is None:
+            return
+        if event is None:
+            if record.levelno >= logging.INFO:
+                self._listener(step, str(meta.get("orig_message", record.getMessage())))
+        elif event.event_type_value in self._STATES:
+            self._listener(step, self._STATES[event.event_type_value])
+
+
+def _progress_logger(handler: logging.Handler) -> dg.LoggerDefinition:
+    @dg.logger
+    def progress(_: dg.InitLoggerContext) -> logging.Logger:
+        logger = logging.Logger("shop_platform.progress", logging.DEBUG)
+        logger.addHandler(handler)
+        return logger
+
+    return progress

@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL and Elasticsearch: start, find and stop them; or where the user's own servers are."""

@@ -1,0 +1,118 @@
+"""Every setting of the platform: its environment variable, default and meaning."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from shop_platform.errors import SettingsError
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """Settings, read from the environment each time that `load_settings` is called."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SHOP_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    database_url: SecretStr | None = Field(
+        None,
+        validation_alias="DATABASE_URL",
+        description="PostgreSQL to use, as a URL; unset: an embedded PostgreSQL 18 is started.",
+    )
+    elasticsearch_url: SecretStr | None = Field(
+        None,
+        validation_alias="ELASTICSEARCH_URL",
+        description="Elasticsearch to use, as a URL; unset: an embedded Elasticsearch 9.2 is started.",
+    )
+    elasticsearch_api_key: SecretStr | None = Field(
+        None, validation_alias="ELASTICSEARCH_API_KEY", description="API key for Elasticsearch, encoded form."
+    )
+    elasticsearch_username: str | None = Field(
+        None,
+        validation_alias="ELASTICSEARCH_USERNAME",
+        description="User for Elasticsearch, where no API key is used.",
+    )
+    elasticsearch_password: SecretStr | None = Field(
+        None, validation_alias="ELASTICSEARCH_PASSWORD", description="Password that goes with the user."
+    )
+    elasticsearch_ca_certs: Path | None = Field(
+        None,
+        validation_alias="ELASTICSEARCH_CA_CERTS",
+        description="PEM file with the authority that signed Elasticsearch's certificate.",
+    )
+    elasticsearch_verify_certs: bool = Field(
+        True,
+        validation_alias="ELASTICSEARCH_VERIFY_CERTS",
+        description="Verify Elasticsearch's TLS certificate; turn off only for a trial.",
+    )
+    elasticsearch_heap: str = Field(
+        "1g",
+        pattern=r"^\d+[mg]$",
+        description="Largest Java heap of the embedded Elasticsearch, for example 512m or 2g.",
+    )
+    home: Path = Field(
+        Path(".shop"),
+        description="Folder for everything that the platform keeps: embedded servers' data, Dagster's runs, reports.",
+    )
+    config: Path | None = Field(
+        None,
+        description="TOML file that maps files of yours onto the shop; unset: a synthetic shop is made.",
+    )
+    data: Path | None = Field(
+        None,
+        description="Folder in which the files named by SHOP_CONFIG are; unset: the one that the TOML file names.",
+    )
+    seed: int = Field(42, ge=0, description="Seed of the synthetic shop and of KMeans.")
+    users: Count = Field(1_000, description="Users of the synthetic shop.")
+    products: Count = Field(20, description="Products of the synthetic shop.")
+    events: Count = Field(50_000, description="Events of the synthetic shop.")
+    searches: Count = Field(20_000, description="Search logs of the synthetic shop.")
+    start: dt.date = Field(
+        dt.date(2025, 1, 1),
+        description="First day of the synthetic shop, which lasts 365 days.",
+    )
+    time_zone: str | None = Field(
+        None,
+        description="Time zone in which days, weeks and months are cut; unset: the one in SHOP_CONFIG, else UTC.",
+    )
+    remeasure_growth: float = Field(
+        0.1,
+        ge=0,
+        description="The benchmarks run again once `events` has grown by this share since they last ran.",
+    )
+
+    @field_validator("home", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError) as error:
+                raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/London") from error
+        return value
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a variable has a value that can't be used; the message names it and never shows a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError(f"Unusable setting in the environment: {problems}.") from None

@@ -1,0 +1,102 @@
+"""What every source of shop data offers. Column batches and counts; no database, no Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+USER_COLUMNS = ("user_id", "signup_date", "name", "email", "city", "country")
+PRODUCT_COLUMNS = ("product_id", "name", "category", "price")
+EVENT_COLUMNS = ("event_id", "user_id", "product_id", "event_type", "timestamp")
+SEARCH_COLUMNS = ("user_id", "search_query", "clicked_product_ids", "timestamp")
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Rows of one kind from a source.
+
+    Attributes:
+        batches: the rows that fit, as record batches with the columns named above. Times are `timestamp[us, UTC]`,
+            prices `decimal128(12, 2)`, ids strings, `event_id` int64 counting from 1, `clicked_product_ids` lists
+            of strings. Made lazily, to be read once.
+        rows_read: rows that the source holds of this kind.
+        left_out: rows that are not in `batches`, counted by reason; `rows_read` is the number of rows in
+            `batches` plus all of these.
+    """
+
+    batches: Iterator[pa.RecordBatch]
+    rows_read: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A shop's data. Every call gives the same rows again, in the same order."""
+
+    def fingerprint(self) -> str:
+        """Short hash that changes when the data that this source gives would change."""
+        ...
+
+    def users(self) -> Extract:
+        """Users, with `USER_COLUMNS`."""
+        ...
+
+    def products(self) -> Extract:
+        """Products, with `PRODUCT_COLUMNS`."""
+        ...
+
+    def events(self) -> Extract:
+        """Events, with `EVENT_COLUMNS`."""
+        ...
+
+    def searches(self) -> Extract:
+        """Search logs, with `SEARCH_COLUMNS`."""
+        ...
+
+    def truth(self) -> Truth | None:
+        """What the data was drawn from; None where nobody knows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a synthetic shop was drawn from, for schema `truth`.
+
+    Attributes:
+        parameters: name to JSON-able value.
+        personas: batches with columns `user_id`, `persona`, `traits` (a JSON text).
+    """
+
+    parameters: Mapping[str, Any]
+    personas: Iterator[pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """One shop: its name and conventions, and where its data comes from.
+
+    Attributes:
+        name: lower-case identifier; names the embedded database and the folder for reports. "shop" is the default one.
+        title: for people.
+        time_zone: IANA name of the zone in which days, weeks and months are cut.
+        currency: ISO 4217 code, for labels.
+        source: the data.
+        searchers_are_users: whether `user_id` in search logs refers to `users`.
+        notes: sentences on how the data was read, shown in the report.
+    """
+
+    name: str
+    title: str
+    time_zone: str
+    currency: str
+    source: Source
+    searchers_are_users: bool = True
+    notes: tuple[str, ...] = ()
+
+    @property
+    def index_prefix(self) -> str:
+        """What goes before this shop's index names; nothing for the default shop."""
+        return "" if self.name == "shop" else f"{self.name}_"

@@ -1,0 +1,88 @@
+"""Real servers for the tests: started once, a clean database and an index prefix of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+# No test reaches for the user's own servers, shop or Dagster home.
+for name in list(os.environ):
+    if name.startswith(("SHOP_", "DATABASE_URL", "ELASTICSEARCH_", "DAGSTER_")):
+        del os.environ[name]
+os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+
+from shop_platform.resources.elasticsearch import ElasticsearchResource  # noqa: E402  after the environment is clean
+from shop_platform.resources.postgres import PostgresResource  # noqa: E402
+from shop_platform.services import elasticsearch as elasticsearch_service  # noqa: E402
+from shop_platform.services import postgres as postgres_service  # noqa: E402
+from shop_platform.settings import Settings  # noqa: E402
+
+TEMPLATE = "shop_template"
+
+
+@pytest.fixture(scope="session")
+def server_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Settings under which this run's embedded servers live; whatever was started is stopped at the end."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), elasticsearch_heap="512m")
+    yield settings
+    elasticsearch_service.stop(settings)
+    postgres_service.stop(settings)
+
+
+@pytest.fixture(scope="session")
+def template_url(server_settings: Settings) -> str:
+    """URL of a migrated, empty database that each test's database is cloned from."""
+    url = postgres_service.url(server_settings, TEMPLATE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
+        PostgresResource().migrate()
+    return url
+
+
+@pytest.fixture
+def postgres(template_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresResource]:
+    """A clean, migrated database of the test's own, which `DATABASE_URL` names meanwhile."""
+    name = f"test_{uuid.uuid4().hex}"
+    admin = make_conninfo(template_url, dbname="postgres")
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
+        )
+    parts = conninfo_to_dict(template_url) | {"dbname": name}
+    monkeypatch.setenv("DATABASE_URL", make_conninfo(**{key: str(value) for key, value in parts.items()}))
+    yield PostgresResource()
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url(server_settings: Settings) -> str:
+    """URL of this run's Elasticsearch."""
+    return elasticsearch_service.url(server_settings)
+
+
+@pytest.fixture
+def elasticsearch(elasticsearch_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ElasticsearchResource]:
+    """Elasticsearch with an index prefix of the test's own, which `ELASTICSEARCH_URL` names meanwhile."""
+    monkeypatch.setenv("ELASTICSEARCH_URL", elasticsearch_url)
+    prefix = f"test_{uuid.uuid4().hex}_"
+    resource = ElasticsearchResource(index_prefix=prefix)
+    yield resource
+    with resource.client() as client:
+        for index in client.indices.get(index=f"{prefix}*", expand_wildcards="all"):
+            client.indices.delete(index=index)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty `SHOP_HOME` of the test's own."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("SHOP_HOME", str(folder))
+    return folder
