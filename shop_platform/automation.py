@@ -61,9 +61,7 @@ def decide(
 
 def _is_running(context: dg.SensorEvaluationContext) -> bool:
     """Whether a run that this sensor asked for has not ended yet."""
-    filters = dg.RunsFilter(
-        tags={"dagster/sensor_name": context.sensor_name}, statuses=list(IN_PROGRESS_RUN_STATUSES)
-    )
+    filters = dg.RunsFilter(tags={"dagster/sensor_name": context.sensor_name}, statuses=list(IN_PROGRESS_RUN_STATUSES))
     return context.instance.get_runs_count(filters) > 0
 
 

@@ -33,9 +33,7 @@ def event_state(connection: Connection) -> EventState:
 
 def consumed_state(connection: Connection, consumer: str) -> EventState | None:
     """State of `events` that the consumer's published result is made from; None where there is none yet."""
-    row = connection.execute(
-        "SELECT changes, last_change FROM ops.consumed WHERE consumer = %s", [consumer]
-    ).fetchone()
+    row = connection.execute("SELECT changes, last_change FROM ops.consumed WHERE consumer = %s", [consumer]).fetchone()
     return None if row is None else EventState(row[0], row[1])
 
 

@@ -84,7 +84,9 @@ def down() -> None:
     from shop_platform.services import elasticsearch, postgres
 
     settings = load_settings()
-    stopped = [name for name, stop in (("elasticsearch", elasticsearch.stop), ("postgres", postgres.stop)) if stop(settings)]
+    stopped = [
+        name for name, stop in (("elasticsearch", elasticsearch.stop), ("postgres", postgres.stop)) if stop(settings)
+    ]
     out.print(f"Stopped {' and '.join(stopped)}." if stopped else "No embedded server was running.")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import dagster as dg
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from shop_platform import automation
 from shop_platform.definitions import build_defs, default_resources
@@ -95,7 +94,13 @@ def _run(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Outcome:
     """Run assets with a progress bar on a terminal and a line for each step elsewhere."""
     steps = len(assets) - 2 * ("users" in assets)  # users, products and events are one step
     started: dict[str, float] = {}
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("starting", total=steps)
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import dagster as dg
 
@@ -134,7 +134,12 @@ def _reason(event: DagsterEvent) -> str:
 class _ProgressHandler(logging.Handler):
     """Turns Dagster's log records into calls of a listener."""
 
-    _STATES = {"STEP_START": "started", "STEP_SUCCESS": "finished", "STEP_FAILURE": "failed", "STEP_SKIPPED": "skipped"}
+    _STATES: ClassVar = {
+        "STEP_START": "started",
+        "STEP_SUCCESS": "finished",
+        "STEP_FAILURE": "failed",
+        "STEP_SKIPPED": "skipped",
+    }
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(logging.INFO)
