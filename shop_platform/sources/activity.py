@@ -39,6 +39,9 @@ _WEEKDAYS = (1.0, 0.95, 0.95, 1.0, 1.05, 1.25, 1.3)
 #: By hour of the day.
 _HOURS = (2, 1, 1, 1, 1, 2, 4, 7, 9, 10, 10, 11, 12, 11, 10, 10, 11, 13, 15, 17, 18, 15, 9, 5)
 
+#: A week that the end of the window cuts shorter than this holds nothing.
+_LEAST = 3_600 * SECOND
+
 #: Cells whose events are drawn together; part of what the bytes depend on.
 _BLOCK = 20_000
 
@@ -86,10 +89,12 @@ def draw_users(parameters: ShopParameters) -> Users:
     import numpy as np
 
     rng = generator(parameters.seed, 1)
-    start, _ = window(parameters)
+    start, end = window(parameters)
     season = day_weights(parameters)
     day = pick(cumulated(season), rng.random(parameters.users))
-    signup = np.sort(start + day * DAY + _time_of_day(rng.random(parameters.users), rng.random(parameters.users)))
+    signup = start + day * DAY + _time_of_day(rng.random(parameters.users), rng.random(parameters.users))
+    # Nobody comes too late to do anything.
+    signup = np.sort(np.minimum(signup, end - _LEAST))
     persona = pick(cumulated([parameters.priors.get(name, 0.0) for name in PERSONAS]), rng.random(parameters.users))
     return Users(persona, signup)
 
@@ -118,7 +123,9 @@ def draw_cells(parameters: ShopParameters, users: Users) -> Cells:
         begins = users.signup + week * WEEK
         chances = np.array([return_probability(name, week) for name in PERSONAS])[users.persona]
         drawn = rng.random((2, parameters.users))
-        active = np.flatnonzero((drawn[0] < chances) & (begins < end - DAY // 24))
+        active = np.flatnonzero((drawn[0] < chances) & (begins <= end - _LEAST))
+        if week == 0 and len(active) == 0:  # a very small shop still has somebody in it
+            active = np.zeros(1, dtype=np.int64)
         day = np.minimum((begins[active] - start) // DAY, parameters.days - 1)
         # A long tail: most users look at a few things, some at very many. A short last week holds less.
         length = np.minimum(begins[active] + WEEK, end) - begins[active]
@@ -170,7 +177,7 @@ def taste(products: list[Product]) -> Floats:
     popularity = np.zeros(len(products))
     for index, product in enumerate(products):
         ranks[product.category] = ranks.get(product.category, 0) + 1
-        popularity[index] = 1 / (ranks[product.category] + 0.6)
+        popularity[index] = 1 / (ranks[product.category] * ranks[product.category] + 1)
     column = [CATEGORIES.index(product.category) for product in products]
     weights = np.array([[AFFINITY[name][category] for category in column] for name in PERSONAS]) * popularity
     weights[PERSONAS.index("bargain_hunter")] /= np.array([20 + float(product.price) for product in products])
@@ -186,7 +193,7 @@ def _draw_block(
     user = cells.user[part]
     persona = users.persona[user]
     # As many journeys as events would be enough if each were one view long; those past the cell's end are cut off.
-    cell, place = laid_out(counts)
+    cell, _ = laid_out(counts)
     chance = rng.random((3, len(cell)))
     to_cart = np.array([CONVERSION[name][0] for name in PERSONAS])[persona[cell]]
     to_purchase = np.array([CONVERSION[name][1] for name in PERSONAS])[persona[cell]]
@@ -226,7 +233,8 @@ def _draw_times(rng: np.random.Generator, cells: Cells, part: slice, cell: Ints,
     latest = np.maximum(end[owner] - length - 1, start[owner])
     short = np.maximum(latest - start[owner] + 1, 1)
     opening = np.where(opening > latest, start[owner] + (opening - start[owner]) % short, opening)
-    return opening[session] + elapsed
+    times: Ints = opening[session] + elapsed
+    return times
 
 
 def _time_of_day(hour: Floats, within_hour: Floats) -> Ints:

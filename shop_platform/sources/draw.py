@@ -29,8 +29,9 @@ def cumulated(weights: Sequence[float] | Floats) -> Floats:
     """Weights summed up from left to right and scaled to end at 1."""
     import numpy as np
 
-    sums = np.cumsum(np.asarray(weights, dtype=np.float64))
-    return sums / sums[-1]
+    sums: Floats = np.cumsum(np.asarray(weights, dtype=np.float64))
+    scaled: Floats = sums / sums[-1]
+    return scaled
 
 
 def pick(cumulative: Floats, uniform: Floats) -> Ints:

@@ -62,7 +62,7 @@ class ShopParameters:
     users: int = 1_000
     products: int = 20
     events: int = 50_000
-    searches: int = 20_000
+    searches: int = 12_000
     start: dt.date = dt.date(2025, 1, 1)
     days: int = 365
     priors: Mapping[str, float] = field(

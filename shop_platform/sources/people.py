@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from shop_platform.sources.draw import generator
@@ -11,14 +12,14 @@ from shop_platform.sources.draw import generator
 if TYPE_CHECKING:
     from faker import Faker
 
-#: Country by Faker's locale.
+#: Country by Faker's locale. Not it_IT, whose cities depend on the process's hash seed.
 _LOCALES = {
     "en_GB": "United Kingdom",
     "de_DE": "Germany",
     "fr_FR": "France",
     "nl_NL": "Netherlands",
     "es_ES": "Spain",
-    "it_IT": "Italy",
+    "pt_PT": "Portugal",
     "pl_PL": "Poland",
     "sv_SE": "Sweden",
 }
@@ -44,6 +45,7 @@ def people(seed: int, count: int) -> Iterator[tuple[str, str, str, str]]:
         yield f"{firsts[first]} {lasts[last]}", f"{mailbox}@{_DOMAINS[domain]}", cities[city], countries[place]
 
 
+@lru_cache(maxsize=16)
 def _pool(seed: int, locale: str) -> tuple[list[str], list[str], list[str]]:
     faker = _faker(seed, locale)
     return (

@@ -46,7 +46,7 @@ def draw_searches(parameters: ShopParameters, users: Users, cells: Cells, produc
 
     rng = generator(parameters.seed, 4)
     count = parameters.searches
-    cell = pick(cumulated(cells.weight), rng.random(count))
+    cell = np.floor(rng.random(count) * len(cells.user)).astype(np.int64)
     length = cells.end[cell] - cells.start[cell]
     time = cells.start[cell] + np.floor(rng.random(count) * length).astype(np.int64)
     time -= time % SECOND
