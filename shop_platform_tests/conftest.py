@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,12 +29,17 @@ TEMPLATE = "shop_template"
 
 
 @pytest.fixture(scope="session")
-def server_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Settings under which this run's embedded servers live; whatever was started is stopped at the end."""
-    settings = Settings(home=tmp_path_factory.mktemp("home"), elasticsearch_heap="512m")
-    yield settings
-    elasticsearch_service.stop(settings)
-    postgres_service.stop(settings)
+def server_settings() -> Iterator[Settings]:
+    """Settings under which this run's embedded servers live; whatever was started is stopped at the end.
+
+    Not in pytest's folder: as root, PostgreSQL runs under an account of its own, and a second pytest session takes
+    others' right to enter that folder away.
+    """
+    with tempfile.TemporaryDirectory(prefix="shop_platform_tests_") as folder:
+        settings = Settings(home=Path(folder) / "home", elasticsearch_heap="512m")
+        yield settings
+        elasticsearch_service.stop(settings)
+        postgres_service.stop(settings)
 
 
 @pytest.fixture(scope="session")
