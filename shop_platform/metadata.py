@@ -1,13 +1,21 @@
-"""Asset metadata in the forms that Dagster's pages show: schemas, small tables and plots as Markdown."""
+"""What assets return: their type, and metadata as Dagster's pages show them: schemas, tables and plots as Markdown."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from dagster import MarkdownMetadataValue as Markdown
-from dagster import MetadataValue, TableColumn, TableSchema
+from dagster import MaterializeResult, MetadataValue, TableColumn, TableSchema
 from dagster import TableSchemaMetadataValue as Schema
+
+if TYPE_CHECKING:
+    Materialized = MaterializeResult[None]
+else:
+    # Dagster takes the bare class alone for an asset with checks. It takes no annotations that are texts either, so
+    # modules of assets do without `from __future__ import annotations`.
+    Materialized = MaterializeResult
 
 
 def column_schema(columns: Mapping[str, tuple[str, str]]) -> Schema:

@@ -1,0 +1,250 @@
+"""The assets of group performance: benchmarks on copies, the live indexes, what helps, and the live summaries."""
+
+import dagster as dg
+
+from shop_platform.metadata import Materialized, column_schema, markdown_table
+from shop_platform.performance import checks
+from shop_platform.performance.effects import Effects, compare, ladder, times_as_fast
+from shop_platform.performance.indexes import ensure_index, index_files
+from shop_platform.performance.laboratory import laboratory
+from shop_platform.performance.measuring import measure_baseline, measure_indexed
+from shop_platform.performance.records import Measured, Provenance, as_baseline, as_indexed
+from shop_platform.performance.summaries import rebuild_summaries
+from shop_platform.records import read_record, write_record
+from shop_platform.resources.postgres import PostgresResource
+
+#: Measurements run one at a time: Dagster's pool of this name has one slot.
+POOL = "benchmark"
+
+_OWNERS = ["team:data-platform"]
+
+_PLAN_HEADER = ("median", "buffers hit", "buffers read", "plan")
+
+
+@dg.asset(
+    group_name="performance",
+    kinds={"postgres"},
+    owners=_OWNERS,
+    deps=["products", "events"],
+    pool=POOL,
+    code_version="1",
+    check_specs=[checks.BASELINE_COMPLETE],
+    description="Times and plans of the dashboard's two queries on a copy of the tables with primary keys only.",
+)
+def baseline_benchmark(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
+    """Measure the dashboard's queries without indexes."""
+    with laboratory(postgres):
+        record = measure_baseline(postgres)
+        with postgres.connect() as connection:
+            write_record(connection, "baseline_benchmark", context.run.run_id, dict(record))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": record["provenance"]["rows"]["events"],
+            "times": markdown_table(
+                ["query", "rounds", "rows", *_PLAN_HEADER],
+                [
+                    (query["name"], query["rounds"], query["rows"], *_plan_cells(query["measured"]))
+                    for query in record["queries"]
+                ],
+            ),
+            "conditions": _conditions(record["provenance"]),
+        },
+        check_results=[checks.baseline_complete(record)],
+    )
+
+
+@dg.asset(
+    group_name="performance",
+    kinds={"postgres"},
+    owners=_OWNERS,
+    deps=["baseline_benchmark"],
+    code_version="1",
+    check_specs=[checks.INDEXES_VALID],
+    description="The shop's three indexes on the live tables, built concurrently; an invalid one is built again.",
+)
+def commerce_indexes(postgres: PostgresResource) -> Materialized:
+    """Make sure that the three indexes are there and valid. Changes nothing else on the live tables."""
+    with laboratory(postgres), postgres.connect(autocommit=True) as connection:
+        built = [ensure_index(connection, file) for file in index_files()]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(built),
+            "indexes": markdown_table(
+                ["index", "size", "built in this run"],
+                [
+                    (
+                        index.name,
+                        _size(index.size_bytes),
+                        "no, it was there"
+                        if index.build_seconds is None
+                        else f"in {1000 * index.build_seconds:.3g} ms"
+                        + (", in place of an invalid one" if index.replaced_invalid else ""),
+                    )
+                    for index in built
+                ],
+            ),
+        },
+        check_results=[checks.indexes_valid(built)],
+    )
+
+
+@dg.asset(
+    group_name="performance",
+    kinds={"postgres"},
+    owners=_OWNERS,
+    deps=["baseline_benchmark", "commerce_indexes"],
+    pool=POOL,
+    code_version="1",
+    check_specs=[checks.MEASURED_ALONE],
+    description="The two queries as written, with the three indexes, and from summaries, interleaved on equal copies.",
+)
+def indexed_benchmark(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
+    """Measure the variants of the dashboard's queries against each other."""
+    with laboratory(postgres):
+        with postgres.connect() as connection:
+            baseline = as_baseline(read_record(connection, "baseline_benchmark"))
+        record = measure_indexed(postgres, baseline)
+        with postgres.connect() as connection:
+            write_record(connection, "indexed_benchmark", context.run.run_id, dict(record))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": record["provenance"]["rows"]["events"],
+            "times": markdown_table(
+                ["query", "variant", "rounds", *_PLAN_HEADER],
+                [
+                    (query["name"], variant.replace("_", " "), query["rounds"], *_plan_cells(measured))
+                    for query in record["queries"]
+                    for variant, measured in query["variants"].items()
+                ],
+            ),
+            "cost": markdown_table(
+                ["index or summary", "size", "time to build"],
+                [
+                    (made["name"], _size(made["size_bytes"]), f"{made['build_ms']:.3g} ms")
+                    for made in (*record["indexes"], *record["summaries"])
+                ],
+            ),
+            "conditions": _conditions(record["provenance"]),
+        },
+        check_results=[checks.measured_alone(record)],
+    )
+
+
+@dg.asset(
+    group_name="performance",
+    kinds={"postgres"},
+    owners=_OWNERS,
+    deps=["baseline_benchmark", "indexed_benchmark"],
+    pool=POOL,
+    code_version="1",
+    check_specs=[checks.OPTIMISED_ANSWERS_FASTER, checks.RESULT_ROWS, checks.RESULTS_EQUAL],
+    description="What the indexes and the summaries buy for each query, with 95 % intervals, and what does nothing.",
+)
+def index_effects(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
+    """Compare the benchmarks' records."""
+    with postgres.connect() as connection:
+        effects = compare(
+            as_baseline(read_record(connection, "baseline_benchmark")),
+            as_indexed(read_record(connection, "indexed_benchmark")),
+        )
+        write_record(connection, "index_effects", context.run.run_id, dict(effects))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(effects["queries"]),
+            "ladder": markdown_table(
+                ["query", "as written", "with the three indexes", "from summaries"], ladder(effects)
+            ),
+            "indexes": _index_table(effects),
+            "findings": dg.MetadataValue.md("\n".join(f"- {finding}" for finding in effects["findings"])),
+            "conditions": _conditions(effects["provenance"]),
+        },
+        check_results=[
+            checks.optimised_answers_faster(effects),
+            checks.result_rows(effects),
+            checks.results_equal(effects),
+        ],
+    )
+
+
+@dg.asset(
+    group_name="performance",
+    kinds={"postgres", "table"},
+    owners=_OWNERS,
+    deps=["products", "events"],
+    code_version="1",
+    check_specs=[checks.ANSWERS_EQUAL, checks.SUMS_ADD_UP],
+    metadata={
+        "dagster/column_schema": column_schema(
+            {
+                "week": ("timestamptz", "weekly_active_users: first moment of the week. Primary key."),
+                "active_users": ("bigint", "weekly_active_users: users with an event in the week."),
+                "day": ("date", "category_revenue: day in the shop's time zone. Primary key, with category."),
+                "category": ("text", "category_revenue: of the purchased products."),
+                "revenue": ("numeric", "category_revenue: sum of prices, in the shop's currency."),
+                "purchases": ("bigint", "category_revenue: number of purchases."),
+            }
+        ),
+        "dagster/table_name": "analytics.weekly_active_users",
+    },
+    description="Exact summary tables in schema analytics that answer the dashboard's two queries: weekly_activity, "
+    "weekly_active_users and category_revenue.",
+)
+def activity_summaries(postgres: PostgresResource) -> Materialized:
+    """Rebuild the live summary tables; readers see the old rows or the new ones."""
+    rebuild = rebuild_summaries(postgres)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": sum(rebuild.rows.values()),
+            "published": rebuild.published,
+            "tables": markdown_table(
+                ["table", "rows"], [(f"analytics.{table}", f"{rows:,}") for table, rows in rebuild.rows.items()]
+            ),
+        },
+        check_results=[checks.answers_equal(rebuild), checks.sums_add_up(rebuild)],
+    )
+
+
+def _plan_cells(measured: Measured) -> tuple[str, str, str, str]:
+    return (
+        f"{measured['median_ms']:.3g} ms",
+        f"{measured['buffers_hit']:,}",
+        f"{measured['buffers_read']:,}",
+        " > ".join(measured["nodes"]),
+    )
+
+
+def _index_table(effects: Effects) -> dg.MarkdownMetadataValue:
+    """A row for each index and query: used or not, with what the set of three does for the query."""
+    made = {index["name"]: index for index in effects["indexes"]}
+    return markdown_table(
+        ["index", "query", "planner", "the three together", "size", "time to build"],
+        [
+            (
+                use["name"],
+                query["name"],
+                "used" if use["used"] else "not used",
+                f"{query['indexes_verdict']}: {times_as_fast(query['indexes_speedup'])}",
+                _size(made[use["name"]]["size_bytes"]),
+                f"{made[use['name']]['build_ms']:.3g} ms",
+            )
+            for query in effects["queries"]
+            for use in query["indexes"]
+        ],
+    )
+
+
+def _conditions(provenance: Provenance) -> dg.MarkdownMetadataValue:
+    rows = [
+        ("PostgreSQL", provenance["server_version"]),
+        *provenance["settings"].items(),
+        ("time zone", provenance["time_zone"]),
+        *((f"rows of {table}", f"{rows:,}") for table, rows in provenance["rows"].items()),
+        ("measured", "all events" if provenance["one_user_in"] == 1 else f"one user in {provenance['one_user_in']}"),
+        ("other sessions at work", provenance["other_sessions"]),
+        ("when", provenance["measured_at"]),
+    ]
+    return markdown_table(["condition", "value"], rows)
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1024:,.0f} KiB"

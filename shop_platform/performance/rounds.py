@@ -1,0 +1,69 @@
+"""Takes times: every variant once a round, in a new random order each round, until a stated rule says enough."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When there are enough rounds: after `most`, or after `seconds` of measuring, but never before `least`.
+
+    Rounds before these, `warm_ups` of them, are not counted: they fill caches.
+    """
+
+    warm_ups: int
+    least: int
+    most: int
+    seconds: float
+
+
+#: At 50,000 events both queries take some 4 s; at 5 million the least number of rounds takes some 3 minutes.
+INTERLEAVED = Rule(warm_ups=3, least=30, most=300, seconds=2.5)
+
+#: One variant alone: for its own median, which no ratio is made from.
+ALONE = Rule(warm_ups=2, least=11, most=51, seconds=1.0)
+
+
+def take_rounds(
+    variants: Mapping[str, Callable[[], Callable[[], T]]],
+    check: Callable[[str, T], None],
+    rule: Rule,
+    seed: int,
+    clock: Callable[[], float] = perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds that each variant took in each round.
+
+    Args:
+        variants: by name, what prepares an execution (not timed) and returns what executes it (timed).
+        check: called with the name and the result of every execution, outside of the timed part; raises when the
+            result is wrong.
+        rule: when to stop.
+        seed: of the order within the rounds.
+        clock: seconds, monotonic.
+    """
+    order = random.Random(seed)  # noqa: S311  no secret hangs on it
+    names = list(variants)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    started = clock()
+    for number in range(-rule.warm_ups, rule.most):
+        if number == 0:
+            started = clock()
+        if number >= rule.least and clock() - started >= rule.seconds:
+            break
+        order.shuffle(names)
+        for name in names:
+            execute = variants[name]()
+            before = clock()
+            result = execute()
+            after = clock()
+            check(name, result)
+            if number >= 0:
+                seconds[name].append(after - before)
+    return seconds
