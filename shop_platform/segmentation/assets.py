@@ -1,0 +1,240 @@
+"""The assets `user_logs`, `search_embeddings`, `user_segments` and `segmented_user_logs`."""
+
+# No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands, ...
+
+from dataclasses import asdict
+
+import dagster as dg
+
+from shop_platform.metadata import Materialized, column_schema, markdown_table
+from shop_platform.records import write_record
+from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
+from shop_platform.resources.encoder import EncoderResource
+from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.shop import ShopResource
+from shop_platform.segmentation import checks, embeddings, logs, orphans
+from shop_platform.segmentation.encoding import encode_missing
+from shop_platform.segmentation.publishing import lock_segmentation, read_labels
+from shop_platform.segmentation.segmenting import refresh_segments
+from shop_platform.segmentation.segments import load_segments
+from shop_platform.segmentation.writeback import Labels, segment_counts, write_segments
+from shop_platform.settings import load_settings
+
+_OWNERS = ["team:data-platform"]
+
+_LOG_COLUMNS = {
+    "user_id": ("keyword", "Who searched."),
+    "search_query": ("text", "What was typed, as it was typed; also as a keyword."),
+    "clicked_product_ids": ("keyword", "Products clicked among what was found; may be missing."),
+    "timestamp": ("date", "When."),
+}
+_SEGMENT_COLUMNS = {
+    "segment": ("keyword", "The searcher's segment."),
+    "segment_confidence": ("float", "How sure that is: 0 on the border of two segments, 1 at the middle of one."),
+    "segment_model": ("keyword", "What gave the segment: method, encoder, segments."),
+}
+
+
+@dg.asset(
+    group_name="segmentation",
+    owners=_OWNERS,
+    code_version="1",
+    deps=["users", "products"],
+    kinds={"elasticsearch"},
+    description="Search logs: one document a search. Loaded once a source; documents that others add stay.",
+    metadata={"dagster/column_schema": column_schema(_LOG_COLUMNS | _SEGMENT_COLUMNS)},
+    check_specs=checks.SPECS["user_logs"],
+)
+def user_logs(
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    elasticsearch: ElasticsearchResource,
+    shop: ShopResource,
+) -> Materialized:
+    """Load the source's search logs into a new index behind the alias, unless they are there already."""
+    the_shop = shop.shop()
+    alias = f"{elasticsearch.index_prefix}{logs.ALIAS}"
+    with elasticsearch.client() as client, postgres.connect() as connection:
+        lock_segmentation(connection)
+        load = logs.load_logs(client, elasticsearch.index_prefix, the_shop)
+        context.log.info("Loaded %s search logs." if load.changed else "%s search logs are there.", load.documents)
+        with snapshot(client, alias) as taken:
+            found = orphans.find_orphans(
+                connection, taken.hits(orphans.FIELDS), searchers_are_users=the_shop.searchers_are_users
+            )
+        write_record(connection, "user_logs", context.run.run_id, asdict(load))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": load.documents,
+            "dagster/table_name": alias,
+            "source": the_shop.title,
+            "loaded in this run": load.changed,
+            "documents from elsewhere": load.documents - load.rows_loaded,
+            "left out": markdown_table(["reason", "rows"], load.left_out.items()),
+        },
+        check_results=[checks.documents_match_source(load), checks.no_orphans(found)],
+    )
+
+
+@dg.asset(
+    group_name="segmentation",
+    owners=_OWNERS,
+    code_version="1",
+    deps=[user_logs],
+    kinds={"elasticsearch", "huggingface"},
+    description="Embeddings of all distinct queries by all-MiniLM-L6-v2, once each, open to kNN search.",
+    metadata={
+        "dagster/column_schema": column_schema(
+            {
+                "query": ("text", "Normalised query; also as a keyword."),
+                "origin": ("keyword", "search, or prototype for a segment's example phrase."),
+                "model": ("keyword", "The encoder and its weights."),
+                "embedding": ("dense_vector", "384 dimensions, of length 1."),
+            }
+        )
+    },
+    check_specs=checks.SPECS["search_embeddings"],
+)
+def search_embeddings(
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    elasticsearch: ElasticsearchResource,
+    encoder: EncoderResource,
+) -> Materialized:
+    """Encode the queries that have no embedding yet."""
+    with elasticsearch.client() as client, postgres.connect() as connection:
+        lock_segmentation(connection)
+        done = encode_missing(
+            client, elasticsearch.index_prefix, load_segments(), encoder, lambda text: context.log.info(text)
+        )
+        write_record(connection, "search_embeddings", context.run.run_id, asdict(done))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": done.stored,
+            "dagster/table_name": f"{elasticsearch.index_prefix}{embeddings.ALIAS}",
+            "model": encoder.model_name,
+            "search logs": done.documents,
+            "distinct queries": done.distinct,
+            "search logs left out, as their query says nothing": done.blank,
+            "encoded in this run": done.encoded,
+            "removed in this run": done.removed,
+        },
+        check_results=[checks.one_each(done)],
+    )
+
+
+@dg.asset(
+    group_name="segmentation",
+    owners=_OWNERS,
+    code_version="1",
+    deps=[search_embeddings],
+    kinds={"postgres", "scikitlearn", "table"},
+    description="The segment of each searcher: KMeans over users' mean query vectors, one cluster a segment.",
+    metadata={
+        "dagster/column_schema": column_schema(
+            {
+                "user_id": ("text", "Primary key."),
+                "segment": ("text", "One of the segments in segments.toml."),
+                "confidence": ("double precision", "(d2 - d1) / d2 of the distances to the two nearest centroids."),
+                "distinct_queries": ("integer", "Distinct queries that the segment rests on."),
+                "model": ("text", "What gave the segment: method, encoder, segments."),
+            }
+        ),
+        "dagster/table_name": "analytics.user_segments",
+    },
+    check_specs=checks.SPECS["user_segments"],
+)
+def user_segments(
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    elasticsearch: ElasticsearchResource,
+    encoder: EncoderResource,
+) -> Materialized:
+    """Cluster the searchers and publish their segments, all at once."""
+    segments = load_segments()
+    names = [segment.name for segment in segments]
+    with elasticsearch.client() as client, postgres.connect() as connection:
+        record, changed = refresh_segments(
+            client,
+            connection,
+            elasticsearch.index_prefix,
+            segments,
+            encoder,
+            load_settings().seed,
+            context.run.run_id,
+        )
+        row = connection.execute(
+            "SELECT count(*), count(*) FILTER (WHERE segment = ANY(%s)) FROM analytics.user_segments", [names]
+        ).fetchone()
+    rows, named = row or (0, 0)
+    context.log.info("Segmented %s searchers." if changed else "The segments of %s searchers hold.", rows)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": rows,
+            "model": record["made_from"]["model"],
+            "computed in this run": changed,
+            "distinct queries that wait for an embedding": record["later_queries"],
+            "segments": markdown_table(
+                ["segment", "users", "share", "confidence", "margin", "supported", "what sets it apart"],
+                (
+                    (
+                        each["name"],
+                        each["users"],
+                        f"{each['share']:.1%}",
+                        each["mean_confidence"],
+                        each["margin"],
+                        "yes" if each["supported"] else "no",
+                        ", ".join(each["queries"]),
+                    )
+                    for each in record["segments"]
+                ),
+            ),
+        },
+        check_results=[checks.every_searcher_once(record, rows, named), checks.segments_supported(record)],
+    )
+
+
+@dg.asset(
+    group_name="segmentation",
+    owners=_OWNERS,
+    code_version="1",
+    deps=[user_segments, user_logs],
+    kinds={"elasticsearch"},
+    description="The search logs with the searcher's segment on each document, written by bulk partial updates.",
+    metadata={"dagster/column_schema": column_schema(_LOG_COLUMNS | _SEGMENT_COLUMNS)},
+    check_specs=checks.SPECS["segmented_user_logs"],
+)
+def segmented_user_logs(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, elasticsearch: ElasticsearchResource
+) -> Materialized:
+    """Write the segments onto the documents that carry another one, and read all of them back."""
+    alias = f"{elasticsearch.index_prefix}{logs.ALIAS}"
+    names = tuple(segment.name for segment in load_segments())
+
+    def read() -> Labels:
+        with postgres.connect() as connection:
+            return Labels(read_labels(connection), names)
+
+    with elasticsearch.client() as client:
+        passes = write_segments(client, alias, read)
+        counts = segment_counts(client, alias)
+    last = passes[-1]
+    updated, conflicts, gone = (
+        sum(getattr(each, name) for each in passes) for name in ("updated", "conflicts", "gone")
+    )
+    context.log.info("Wrote the segment of %s documents.", updated)
+    record = {"documents": last.documents, "segments": dict(last.segments), "waiting": last.waiting, "updated": updated}
+    with postgres.connect() as connection:
+        write_record(connection, "segmented_user_logs", context.run.run_id, record)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": last.documents,
+            "dagster/table_name": alias,
+            "documents updated in this run": updated,
+            "changed by others meanwhile": conflicts,
+            "deleted by others meanwhile": gone,
+            "waiting for the next refresh": last.waiting,
+            "segments": markdown_table(["segment", "documents"], [(name, last.segments[name]) for name in names]),
+        },
+        check_results=[checks.one_of_the_segments(last, names), checks.counts_match(last, counts)],
+    )

@@ -1,0 +1,141 @@
+"""Results of the checks on the assets of this room: counts in, Dagster's results out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from shop_platform.segmentation.encoding import Encoding
+from shop_platform.segmentation.logs import LogLoad
+from shop_platform.segmentation.model import LOW_MARGIN, LOW_SHARE
+from shop_platform.segmentation.orphans import Orphans
+from shop_platform.segmentation.writeback import Pass
+
+ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+
+SPECS: Mapping[str, list[dg.AssetCheckSpec]] = {
+    "user_logs": [
+        dg.AssetCheckSpec("documents_match_source", asset="user_logs", blocking=True),
+        dg.AssetCheckSpec("no_orphans", asset="user_logs"),
+    ],
+    "search_embeddings": [dg.AssetCheckSpec("one_each", asset="search_embeddings", blocking=True)],
+    "user_segments": [
+        dg.AssetCheckSpec("every_searcher_once", asset="user_segments", blocking=True),
+        dg.AssetCheckSpec("segments_supported", asset="user_segments"),
+    ],
+    "segmented_user_logs": [
+        dg.AssetCheckSpec("one_of_the_segments", asset="segmented_user_logs"),
+        dg.AssetCheckSpec("counts_match", asset="segmented_user_logs"),
+    ],
+}
+
+
+def documents_match_source(load: LogLoad) -> dg.AssetCheckResult:
+    """All rows of the source are there, or left out for a reason; more documents may have been added since."""
+    complete = load.documents == load.rows_loaded if load.changed else load.documents >= load.rows_loaded
+    return dg.AssetCheckResult(
+        check_name="documents_match_source",
+        passed=load.adds_up and complete,
+        # Once loaded, the shop may delete documents of its own: worth a look, no reason to stop.
+        severity=ERROR if load.changed else WARN,
+        description=f"The source holds {load.rows_read:,} search logs; {load.rows_loaded:,} were loaded and "
+        f"{sum(load.left_out.values()):,} left out for a stated reason. The index holds {load.documents:,}.",
+        metadata={"documents": load.documents, "rows_read": load.rows_read, "rows_loaded": load.rows_loaded},
+    )
+
+
+def no_orphans(orphans: Orphans) -> dg.AssetCheckResult:
+    """Searchers and clicked products exist. An error in our own source, a warning where somebody else wrote it."""
+    return dg.AssetCheckResult(
+        check_name="no_orphans",
+        passed=not orphans.own and not orphans.others,
+        severity=ERROR if orphans.own else WARN,
+        description=str(orphans),
+        metadata={"of_the_source": orphans.own.total(), "added_since": orphans.others.total()},
+    )
+
+
+def one_each(encoding: Encoding) -> dg.AssetCheckResult:
+    """One embedding for each distinct query and each example phrase, and none else."""
+    wanted = encoding.distinct + encoding.prototypes
+    return dg.AssetCheckResult(
+        check_name="one_each",
+        passed=encoding.stored == wanted,
+        severity=ERROR,
+        description=f"{encoding.stored:,} embeddings for {encoding.distinct:,} distinct queries and "
+        f"{encoding.prototypes:,} example phrases.",
+        metadata={"stored": encoding.stored, "wanted": wanted},
+    )
+
+
+def every_searcher_once(record: Mapping[str, Any], rows: int, named: int) -> dg.AssetCheckResult:
+    """Every searcher is in one of the segments.
+
+    Args:
+        record: of the segmentation.
+        rows: users in the table.
+        named: of them, those in one of the segments that `segments.toml` names.
+    """
+    return dg.AssetCheckResult(
+        check_name="every_searcher_once",
+        passed=record["users"] == rows == named == sum(segment["users"] for segment in record["segments"]),
+        severity=ERROR,
+        description=f"{record['users']:,} searchers with a query that says something; {rows:,} in the table, {named:,} "
+        "of them in a known segment.",
+        metadata={"searchers": record["users"], "rows": rows, "in_a_known_segment": named},
+    )
+
+
+def segments_supported(record: Mapping[str, Any]) -> dg.AssetCheckResult:
+    """The data shows that the segments exist; one that it does not is only a name."""
+    weak = [segment["name"] for segment in record["segments"] if not segment["supported"]]
+    if not record["fitted"]:
+        why = "Too few different searchers to cluster: each got the segment whose example phrases are nearest."
+    elif weak:
+        why = (
+            f"The data does not support {', '.join(weak)}: the margin to the next segment is under {LOW_MARGIN:.2f}, "
+            f"or the segment holds under {LOW_SHARE:.0%} of the searchers."
+        )
+    else:
+        why = f"Every segment is told apart by a margin of {LOW_MARGIN:.2f} or more."
+    return dg.AssetCheckResult(
+        check_name="segments_supported",
+        passed=bool(record["fitted"]) and not weak,
+        severity=WARN,
+        description=why,
+        metadata={segment["name"]: segment["margin"] for segment in record["segments"]},
+    )
+
+
+def one_of_the_segments(last: Pass, names: Sequence[str]) -> dg.AssetCheckResult:
+    """Every document carries its searcher's segment, which is one of the four.
+
+    Documents of searchers who came during the run wait for the next refresh: a warning.
+    """
+    unknown = set(last.segments) - set(names)
+    wrong = last.documents - last.correct - last.waiting
+    return dg.AssetCheckResult(
+        check_name="one_of_the_segments",
+        passed=last.settled and not unknown and last.waiting == 0,
+        severity=WARN if last.settled and not unknown else ERROR,
+        description=f"Of {last.documents:,} documents {last.correct:,} were read back with their searcher's segment, "
+        f"{wrong:,} carry another one, and {last.waiting:,} are of searchers who came after the users were segmented.",
+        metadata={"documents": last.documents, "correct": last.correct, "wrong": wrong, "waiting": last.waiting},
+    )
+
+
+def counts_match(last: Pass, found: Mapping[str, int]) -> dg.AssetCheckResult:
+    """Documents by segment, counted by Elasticsearch, are those that the searchers' segments ask for."""
+    expected = {name: count for name, count in sorted(last.segments.items()) if count}
+    passed = dict(sorted(found.items())) == expected
+    return dg.AssetCheckResult(
+        check_name="counts_match",
+        passed=passed,
+        # Documents that were added or deleted since the last pass are no error of ours.
+        severity=ERROR if sum(found.values()) == last.correct else WARN,
+        description=f"Elasticsearch counts {sum(found.values()):,} documents with a segment; "
+        f"{sum(expected.values()):,} of {last.documents:,} should have one.",
+        metadata=dict(found),
+    )

@@ -1,0 +1,238 @@
+"""The four assets on real servers with the real model: complete, idempotent, and in proportion to what is new."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from shop_platform.commerce.loading import load_shop_tables
+from shop_platform.records import read_record
+from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.resources.encoder import EncoderResource
+from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.shop import ShopResource
+from shop_platform.segmentation import assets
+from shop_platform.segmentation.orphans import find_orphans
+from shop_platform.settings import load_settings
+from shop_platform.sources.load import load_shop
+
+from .conftest import LogSource, add_log, documents, load, publish, search
+
+NAMES = {"tech_enthusiast", "lifestyle_shopper", "fitness_focused", "bargain_hunter"}
+
+ALL = [assets.user_logs, assets.search_embeddings, assets.user_segments, assets.segmented_user_logs]
+
+
+@pytest.fixture
+def shop(postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch) -> ShopResource:
+    """A synthetic shop of 40 users and 300 searches whose tables are loaded."""
+    for name, value in {"USERS": 40, "SEARCHES": 300, "EVENTS": 400}.items():
+        monkeypatch.setenv(f"SHOP_{name}", str(value))
+    with postgres.connect() as connection:
+        load_shop_tables(connection, load_shop(load_settings()))
+    return ShopResource()
+
+
+class Room:
+    """The room's assets over the test's servers."""
+
+    def __init__(self, **resources: object) -> None:
+        self._resources = resources
+
+    def run(self, *chosen: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
+        keys = [asset.key for asset in chosen] or None
+        return dg.materialize(ALL, resources=self._resources, selection=keys)
+
+
+@pytest.fixture
+def room(
+    postgres: PostgresResource, elasticsearch: ElasticsearchResource, encoder: EncoderResource, shop: ShopResource
+) -> Room:
+    return Room(postgres=postgres, elasticsearch=elasticsearch, encoder=encoder, shop=shop)
+
+
+def checks_of(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    return {check.check_name: check.passed for check in result.get_asset_check_evaluations()}
+
+
+def metadata_of(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, object]:
+    return {key: value.value for key, value in result.asset_materializations_for_node(asset)[0].metadata.items()}
+
+
+def refresh(room: Room) -> dg.ExecuteInProcessResult:
+    return room.run(assets.search_embeddings, assets.user_segments, assets.segmented_user_logs)
+
+
+def test_every_document_has_its_searchers_segment_and_all_checks_pass(
+    room: Room, postgres: PostgresResource, elasticsearch: ElasticsearchResource
+) -> None:
+    result = room.run()
+    with postgres.connect() as connection:
+        segment_of = dict(connection.execute("SELECT user_id, segment FROM analytics.user_segments").fetchall())
+        record = read_record(connection, "user_segments")
+        counts = read_record(connection, "segmented_user_logs")["segments"]
+    found = documents(elasticsearch)
+    assert len(found) == 300
+    assert {document["segment"] for document in found.values()} <= NAMES
+    assert all(document["segment"] == segment_of[document["user_id"]] for document in found.values())
+    assert sum(counts.values()) == 300
+    assert {segment["name"] for segment in record["segments"]} == NAMES
+    passed = checks_of(result)
+    assert len(passed) == 7
+    assert all(passed[name] for name in passed if name != "segments_supported"), passed
+    for asset in ALL:
+        metadata = metadata_of(result, asset.key.to_user_string())
+        assert isinstance(metadata["dagster/row_count"], int)
+    json.dumps(record)
+
+
+def test_a_second_run_writes_nothing(room: Room, elasticsearch: ElasticsearchResource) -> None:
+    room.run()
+    before = documents(elasticsearch)
+    again = room.run()
+    assert documents(elasticsearch) == before
+    assert metadata_of(again, "user_logs")["loaded in this run"] is False
+    assert metadata_of(again, "search_embeddings")["encoded in this run"] == 0
+    assert metadata_of(again, "user_segments")["computed in this run"] is False
+    assert metadata_of(again, "segmented_user_logs")["documents updated in this run"] == 0
+
+
+def test_a_refresh_encodes_only_new_queries_and_gives_what_a_full_run_gives(
+    room: Room, postgres: PostgresResource, elasticsearch: ElasticsearchResource
+) -> None:
+    room.run()
+    known = next(iter(documents(elasticsearch).values()))
+    add_log(elasticsearch, user_id=known["user_id"], search_query=str(known["search_query"]).upper())
+    added = add_log(elasticsearch, user_id="by curl", search_query="a query that nobody else has 4711")
+    refreshed = refresh(room)
+    after = documents(elasticsearch)
+    with postgres.connect() as connection:
+        by_refresh = connection.execute("SELECT * FROM analytics.user_segments ORDER BY 1").fetchall()
+        connection.execute("DELETE FROM analytics.records")
+    with elasticsearch.client() as client:
+        client.indices.delete(index=f"{elasticsearch.index_prefix}search_embeddings-000001")
+    refresh(room)
+    with postgres.connect() as connection:
+        by_full_run = connection.execute("SELECT * FROM analytics.user_segments ORDER BY 1").fetchall()
+    assert metadata_of(refreshed, "search_embeddings")["encoded in this run"] == 1
+    assert after[added]["segment"] in NAMES
+    assert all(checks_of(refreshed)[name] for name in ("one_of_the_segments", "counts_match"))
+    assert by_refresh == by_full_run
+
+
+def test_the_embedding_of_a_query_that_nobody_searches_for_any_more_is_removed(
+    room: Room, elasticsearch: ElasticsearchResource
+) -> None:
+    room.run()
+    added = add_log(elasticsearch, user_id="by curl", search_query="forget me 4711")
+    refresh(room)
+    with elasticsearch.client() as client:
+        client.delete(index=f"{elasticsearch.index_prefix}user_logs", id=added, refresh=True)
+    result = refresh(room)
+    assert metadata_of(result, "search_embeddings")["removed in this run"] == 1
+    assert checks_of(result)["every_searcher_once"]
+
+
+def test_documents_of_searchers_who_came_after_the_clustering_are_a_warning(
+    room: Room, elasticsearch: ElasticsearchResource
+) -> None:
+    room.run()
+    add_log(elasticsearch, user_id="by curl", search_query="rug")
+    result = room.run(assets.segmented_user_logs)
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    assert [(check.check_name, check.severity) for check in failed] == [
+        ("one_of_the_segments", dg.AssetCheckSeverity.WARN)
+    ]
+
+
+def test_a_document_with_a_segment_of_no_ones_is_put_right(room: Room, elasticsearch: ElasticsearchResource) -> None:
+    room.run()
+    key = next(iter(documents(elasticsearch)))
+    with elasticsearch.client() as client:
+        client.update(index=f"{elasticsearch.index_prefix}user_logs", id=key, doc={"segment": "whale"}, refresh=True)
+    result = room.run(assets.segmented_user_logs)
+    assert documents(elasticsearch)[key]["segment"] in NAMES
+    assert all(checks_of(result).values())
+
+
+def test_searchers_in_a_segment_that_does_not_exist_fail_the_check(room: Room, postgres: PostgresResource) -> None:
+    room.run()
+    with postgres.connect() as connection:
+        connection.execute("UPDATE analytics.user_segments SET segment = 'whale'")
+    result = room.run(assets.segmented_user_logs)
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    assert [check.severity for check in failed] == [dg.AssetCheckSeverity.ERROR]
+
+
+def test_few_searchers_get_a_segment_and_a_warning(
+    postgres: PostgresResource, elasticsearch: ElasticsearchResource, encoder: EncoderResource
+) -> None:
+    load(elasticsearch, LogSource([search(query="cheap shoes on sale"), search(user="x", query="yoga leggings")]))
+    result = Room(postgres=postgres, elasticsearch=elasticsearch, encoder=encoder, shop=ShopResource()).run(
+        assets.search_embeddings, assets.user_segments, assets.segmented_user_logs
+    )
+    assert {document["user_id"]: document["segment"] for document in documents(elasticsearch).values()} == {
+        "abc123": "bargain_hunter",
+        "x": "fitness_focused",
+    }
+    passed = checks_of(result)
+    assert [name for name in passed if not passed[name]] == ["segments_supported"]
+
+
+def test_logs_without_any_query_get_a_segment_all_the_same(
+    postgres: PostgresResource, elasticsearch: ElasticsearchResource, encoder: EncoderResource
+) -> None:
+    load(elasticsearch, LogSource([search(query=" ")]))
+    result = Room(postgres=postgres, elasticsearch=elasticsearch, encoder=encoder, shop=ShopResource()).run(
+        assets.search_embeddings, assets.user_segments, assets.segmented_user_logs
+    )
+    assert [document["segment_confidence"] for document in documents(elasticsearch).values()] == [0.0]
+    assert checks_of(result)["one_of_the_segments"]
+
+
+def test_orphans_are_told_by_where_they_came_from(
+    postgres: PostgresResource, elasticsearch: ElasticsearchResource
+) -> None:
+    from shop_platform.resources.elasticsearch import snapshot
+
+    with postgres.connect() as connection:
+        connection.execute("INSERT INTO users (user_id, signup_date) VALUES ('known', now())")
+        connection.execute("INSERT INTO products (product_id, name, category, price) VALUES ('p01', 'a', 'b', 1)")
+    load(elasticsearch, LogSource([search(user="known"), search(user="known", clicked_product_ids=[])]))
+    added = [
+        add_log(elasticsearch, user_id="nobody", search_query="rug"),
+        add_log(elasticsearch, user_id="nu\0ll", clicked_product_ids="p01"),
+    ]
+    with elasticsearch.client() as client, postgres.connect() as connection:
+        for searchers_are_users, others in ((True, {"searcher": 2}), (False, {})):
+            with snapshot(client, f"{elasticsearch.index_prefix}user_logs") as taken:
+                hits = taken.hits(["user_id", "clicked_product_ids"], page=2)
+                found = find_orphans(connection, hits, searchers_are_users=searchers_are_users)
+            assert found.own == {"product": 1}
+            assert found.others == others
+    assert set(found.examples).isdisjoint(added)
+    assert "1 of the source with an unknown product" in str(found)
+
+
+def test_publishing_replaces_everything_at_once(room: Room, postgres: PostgresResource) -> None:
+    publish(postgres, ("somebody from before", "whale", 1.0))
+    room.run()
+    with postgres.connect() as connection:
+        rows = connection.execute("SELECT segment, confidence FROM analytics.user_segments").fetchall()
+    assert {row[0] for row in rows} <= NAMES
+    assert all(0 <= row[1] <= 1 for row in rows)
+    assert np.allclose([row[1] for row in rows], np.round([row[1] for row in rows], 2))
+
+
+def test_nothing_heavy_is_imported_with_the_assets() -> None:
+    code = (
+        "import sys, shop_platform.segmentation.assets, shop_platform.segmentation.freshness;"
+        "print(sorted({'torch', 'sklearn', 'scipy', 'numpy', 'pyarrow', 'elasticsearch'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"

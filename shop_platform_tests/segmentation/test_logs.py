@@ -1,0 +1,190 @@
+"""Loading search logs: every row once, complete or not at all, and nothing of anybody else's is lost."""
+
+from __future__ import annotations
+
+import pytest
+
+from shop_platform.errors import DataError
+from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.segmentation.freshness import LogState, log_state
+from shop_platform.segmentation.logs import MAPPINGS, OWN, document_id, load_logs
+
+from .conftest import LogSource, add_log, documents, load, search, shop_of
+
+
+def test_the_missions_example_is_stored_as_it_is(elasticsearch: ElasticsearchResource) -> None:
+    load(elasticsearch, LogSource())
+    assert list(documents(elasticsearch).values()) == [
+        {
+            "user_id": "abc123",
+            "search_query": "wireless headphones",
+            "clicked_product_ids": ["p01", "p02"],
+            "timestamp": "2025-04-01T12:30:00Z",
+        }
+    ]
+
+
+def test_rows_that_are_equal_are_documents_of_their_own(elasticsearch: ElasticsearchResource) -> None:
+    done = load(elasticsearch, LogSource([search(), search(), search(user="def456")]))
+    assert done.documents == 3
+    assert len(documents(elasticsearch)) == 3
+
+
+def test_an_id_follows_the_content() -> None:
+    row = {"user_id": "u", "search_query": "q"}
+    assert document_id(row, 0) == document_id(dict(reversed(row.items())), 0)
+    assert len({document_id(row, 0), document_id(row, 1), document_id(row | {"search_query": "r"}, 0)}) == 3
+
+
+def test_loading_twice_changes_nothing_and_keeps_what_was_added(elasticsearch: ElasticsearchResource) -> None:
+    first = load(elasticsearch, LogSource())
+    added = add_log(elasticsearch, user_id="u", search_query="rug")
+    before = documents(elasticsearch)
+    second = load(elasticsearch, LogSource())
+    assert first.changed
+    assert not second.changed
+    assert second.documents == 2
+    assert documents(elasticsearch) == before
+    assert added in before
+
+
+def test_a_changed_source_takes_over_the_alias_and_leaves_no_index_behind(
+    elasticsearch: ElasticsearchResource,
+) -> None:
+    load(elasticsearch, LogSource())
+    load(elasticsearch, LogSource([search(query="yoga mat")], version="2"))
+    with elasticsearch.client() as client:
+        indexes = client.indices.get(index=f"{elasticsearch.index_prefix}*")
+    assert [document["search_query"] for document in documents(elasticsearch).values()] == ["yoga mat"]
+    assert len(indexes) == 1
+    assert list(next(iter(indexes.values()))["aliases"]) == [f"{elasticsearch.index_prefix}user_logs"]
+
+
+def test_a_changed_source_is_refused_where_it_would_lose_documents_of_others(
+    elasticsearch: ElasticsearchResource,
+) -> None:
+    load(elasticsearch, LogSource())
+    add_log(elasticsearch, user_id="u", search_query="rug")
+    with pytest.raises(DataError, match="holds 1 search logs that were not loaded"):
+        load(elasticsearch, LogSource(version="2"))
+    add_log(elasticsearch, user_id="u", search_query="the index still takes documents")
+    assert len(documents(elasticsearch)) == 3
+
+
+def test_a_load_that_died_half_way_is_gone_on_with(elasticsearch: ElasticsearchResource) -> None:
+    class Dying(LogSource):
+        def searches(self):  # type: ignore[no-untyped-def]  # noqa: ANN202  only for its failure
+            extract = super().searches()
+
+            def batches():  # type: ignore[no-untyped-def]  # noqa: ANN202
+                yield from extract.batches
+                raise KeyboardInterrupt
+
+            return type(extract)(batches(), extract.rows_read)
+
+    rows = [search(query=f"query {number}") for number in range(1_500)]
+    with pytest.raises(KeyboardInterrupt):
+        load(elasticsearch, Dying(rows))
+    with elasticsearch.client() as client:
+        assert not client.indices.exists_alias(name=f"{elasticsearch.index_prefix}user_logs")
+        half = client.indices.get(index=f"{elasticsearch.index_prefix}user_logs-*")
+    assert "refresh_interval" not in next(iter(half.values()))["settings"]["index"]
+    done = load(elasticsearch, LogSource(rows))
+    assert done.documents == done.rows_loaded == 1_500
+
+
+def test_rows_without_user_query_or_time_are_left_out_and_the_counts_add_up(
+    elasticsearch: ElasticsearchResource,
+) -> None:
+    rows = [search(), search(user=None), search(query=None), search(timestamp=None), search(clicked_product_ids=None)]
+    done = load(elasticsearch, LogSource(rows, left_out={"too old": 2}))
+    assert done.rows_read == 7
+    assert done.rows_loaded == done.documents == 2
+    assert done.left_out == {"no user, query or time": 3, "too old": 2}
+    assert done.adds_up
+
+
+def test_a_row_that_elasticsearch_refuses_is_counted_with_its_reason(elasticsearch: ElasticsearchResource) -> None:
+    rows = [search(query=f"query {number}") for number in range(200)] + [search(user="x" * 40_000)]
+    done = load(elasticsearch, LogSource(rows))
+    assert done.adds_up
+    assert done.documents == 200
+    assert list(done.left_out) == ["refused by Elasticsearch: document_parsing_exception"]
+
+
+def test_nothing_is_published_when_elasticsearch_refuses_too_much(elasticsearch: ElasticsearchResource) -> None:
+    with pytest.raises(DataError, match="refused 1 of 2 search logs") as caught:
+        load(elasticsearch, LogSource([search(), search(user="x" * 40_000)]))
+    assert "x" * 100 not in str(caught.value)
+    with elasticsearch.client() as client:
+        assert not client.indices.exists_alias(name=f"{elasticsearch.index_prefix}user_logs")
+
+
+def test_a_very_long_query_is_kept(elasticsearch: ElasticsearchResource) -> None:
+    load(elasticsearch, LogSource([search(query="word " * 20_000)]))
+    assert len(documents(elasticsearch)) == 1
+
+
+def test_an_index_of_that_name_is_not_touched(elasticsearch: ElasticsearchResource) -> None:
+    with elasticsearch.client() as client:
+        client.indices.create(index=f"{elasticsearch.index_prefix}user_logs")
+    with pytest.raises(DataError, match="is an index of its own"):
+        load(elasticsearch, LogSource())
+
+
+def test_an_alias_of_somebody_else_is_not_touched(elasticsearch: ElasticsearchResource) -> None:
+    alias = f"{elasticsearch.index_prefix}user_logs"
+    with elasticsearch.client() as client:
+        client.indices.create(index=f"{alias}-theirs", aliases={alias: {}})
+    with pytest.raises(DataError, match="does not hold the search logs of the shop"):
+        load(elasticsearch, LogSource())
+    with elasticsearch.client() as client:
+        assert client.indices.exists(index=f"{alias}-theirs")
+
+
+def test_an_alias_of_two_indexes_is_refused(elasticsearch: ElasticsearchResource) -> None:
+    alias = f"{elasticsearch.index_prefix}user_logs"
+    with elasticsearch.client() as client:
+        for name in ("one", "two"):
+            client.indices.create(index=f"{alias}-{name}", aliases={alias: {}})
+    with pytest.raises(DataError, match="has several indexes"):
+        load(elasticsearch, LogSource())
+
+
+def test_another_shops_logs_are_refused(elasticsearch: ElasticsearchResource) -> None:
+    load(elasticsearch, LogSource())
+    with elasticsearch.client() as client, pytest.raises(DataError, match="of the shop other"):
+        load_logs(client, elasticsearch.index_prefix, shop_of(LogSource(), "other"))
+
+
+def test_a_backup_that_somebody_made_beside_ours_stays(elasticsearch: ElasticsearchResource) -> None:
+    with elasticsearch.client() as client:
+        client.indices.create(index=f"{elasticsearch.index_prefix}user_logs-backup")
+        load(elasticsearch, LogSource())
+        load(elasticsearch, LogSource([search(query="rug")], version="2"))
+        assert client.indices.exists(index=f"{elasticsearch.index_prefix}user_logs-backup")
+
+
+def test_the_mapping_takes_no_field_that_it_does_not_know(elasticsearch: ElasticsearchResource) -> None:
+    from elasticsearch import BadRequestError
+
+    load(elasticsearch, LogSource())
+    with pytest.raises(BadRequestError, match="strict_dynamic_mapping_exception"):
+        add_log(elasticsearch, user_id="u", colour="red")
+    assert set(MAPPINGS["properties"]) >= {"user_id", "search_query", "clicked_product_ids", "timestamp", "segment"}
+
+
+def test_ids_of_the_source_and_of_others_can_be_told_apart(elasticsearch: ElasticsearchResource) -> None:
+    load(elasticsearch, LogSource())
+    added = add_log(elasticsearch, user_id="u", search_query="rug")
+    assert [key for key in documents(elasticsearch) if not key.startswith(OWN)] == [added]
+
+
+def test_the_state_counts_documents_and_those_with_a_segment(elasticsearch: ElasticsearchResource) -> None:
+    with elasticsearch.client() as client:
+        assert log_state(client, elasticsearch.index_prefix) == LogState(0, 0)
+        load(elasticsearch, LogSource())
+        add_log(elasticsearch, user_id="u", search_query="rug", segment="bargain_hunter")
+        state = log_state(client, elasticsearch.index_prefix)
+    assert state == LogState(total=2, segmented=1)
+    assert str(state) == "2:1"
