@@ -1,0 +1,72 @@
+"""The stored results as sentences and short tables on a terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from shop_platform.report.sentences import lead
+
+
+def print_results(out: Console, found: dict[str, Any]) -> None:
+    """Print the stored results: what was found in sentences, then short tables."""
+    for sentence in lead(found):
+        out.print(f"\N{BULLET} {sentence}", markup=False)
+    tables = (_loads(found), _ladder(found), _retention(found), _segments(found))
+    for table in tables:
+        if table.row_count:
+            out.print()
+            out.print(table)
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _loads(found: dict[str, Any]) -> Table:
+    table = _table("Data", "table", "in the source", "loaded", "left out", "now")
+    for load in found["loads"]:
+        read, loaded = load["rows_read"], load["rows_loaded"]
+        table.add_row(load["table"], *(f"{count:,}" for count in (read, loaded, read - loaded, load["rows"])))
+    return table
+
+
+def _ladder(found: dict[str, Any]) -> Table:
+    table = _table("Queries, median in ms", "query", "as written", "with the three indexes", "from summaries")
+    for query in (found["index_effects"] or {"queries": []})["queries"]:
+        rungs = [f"{query['as_written']['median_ms']:.2f}"]
+        for way, speedup in (("with_indexes", "indexes_speedup"), ("from_summaries", "summaries_speedup")):
+            ratio = query[speedup]
+            rungs.append(
+                f"{query[way]['median_ms']:.2f}, x {ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+            )
+        table.add_row(query["name"], *rungs)
+    return table
+
+
+def _retention(found: dict[str, Any]) -> Table:
+    cells = found["cohort_retention"] or []
+    periods = sorted({cell["period"] for cell in cells})
+    table = _table("Retention: share of users active in weeks since signup", "signed up", "users", *map(str, periods))
+    cohorts: dict[str, list[str]] = {}
+    for cell in cells:
+        row = cohorts.setdefault(cell["cohort"], [cell["cohort"][:7], f"{cell['cohort_size']:,}"])
+        row.append("" if cell["rate"] is None else f"{cell['rate']:.0%}")
+    for row in cohorts.values():
+        table.add_row(*row)
+    return table
+
+
+def _segments(found: dict[str, Any]) -> Table:
+    table = _table("Segments", "segment", "users", "confidence", "supported")
+    for segment in found["segments"] or []:
+        supported = {True: "yes", False: "no", None: ""}[segment["supported"]]
+        table.add_row(segment["name"], f"{segment['users']:,}", f"{segment['mean_confidence']:.2f}", supported)
+    return table

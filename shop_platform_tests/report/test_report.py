@@ -1,0 +1,180 @@
+"""The results, their sentences and the page, from real results and from none at all."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from shop_platform.records import write_record
+from shop_platform.report.page import render
+from shop_platform.report.results import collect_results
+from shop_platform.report.sentences import lead
+from shop_platform.report.terminal import print_results
+from shop_platform.resources.postgres import PostgresResource
+from shop_platform.retention.cells import make_cell
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "results.schema.json").read_text(encoding="utf-8"))
+NOW = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
+
+
+def measured(ms: float) -> dict[str, Any]:
+    return {"median_ms": ms, "nodes": ["Seq Scan"], "indexes": [], "buffers_hit": 1, "buffers_read": 0}
+
+
+def effects(used: tuple[bool, bool], verdict: str = "helps") -> dict[str, Any]:
+    """A record of index_effects for one query and two indexes."""
+    speedup = {"value": 4.0, "low": 3.5, "high": 4.5}
+    uses = [{"name": f"idx_{n}", "used": use} for n, use in enumerate(used)]
+    query = {
+        "name": "weekly_active_users", "question": "Who?", "rows": 3, "rounds": 30, "as_written": measured(20.0),
+        "with_indexes": measured(5.0), "from_summaries": measured(5.0), "indexes_speedup": speedup,
+        "summaries_speedup": speedup, "indexes_verdict": verdict, "summaries_verdict": "helps", "indexes": uses,
+    }  # fmt: skip
+    made = [{"name": use["name"], "size_bytes": 8192, "build_ms": 1.5} for use in uses]
+    return {"provenance": {"rows": {"events": 1}}, "queries": [query], "indexes": made, "findings": []}
+
+
+def fill(postgres: PostgresResource) -> None:
+    """Results of every part, of a shop with one event."""
+    with postgres.connect() as connection:
+        connection.execute(
+            "INSERT INTO users (user_id, signup_date) VALUES ('u', '2025-01-01');"
+            "INSERT INTO products VALUES ('p', 'P', 'Tea & <b>more</b>', 2.5);"
+            "INSERT INTO events (user_id, product_id, event_type, timestamp)"
+            " VALUES ('u', 'p', 'purchased', '2025-01-02');"
+            "INSERT INTO ops.loads (table_name, shop, fingerprint, rows_read, rows_loaded, left_out)"
+            " VALUES ('events', 'shop', 'f', 3, 1, '{\"cancelled\": 2}');"
+            "INSERT INTO analytics.weekly_active_users VALUES ('2024-12-30', 1), ('2025-01-06', 3);"
+            "INSERT INTO analytics.category_revenue (day, category, purchases, revenue)"
+            " VALUES ('2025-01-02', 'Tea & <b>more</b>', 1, 2.50);"
+            "INSERT INTO analytics.cohort_retention VALUES ('2025-01-01', 0, 40, 40, 20, 0.5, 0.35, 0.65),"
+            " ('2025-01-01', 1, 40, 40, 10, 0.25, 0.14, 0.4), ('2025-01-01', 2, 40, 0, NULL, NULL, NULL, NULL);"
+            "INSERT INTO analytics.user_segments VALUES ('u', 'bargain_hunter', 0.4, 3, 'm')"
+        )
+        write_record(connection, "index_effects", "run", effects((True, False)))
+        write_record(connection, "segmented_user_logs", "run", {"documents": 5, "segments": {"bargain_hunter": 5}})
+        profile = {"name": "bargain_hunter", "supported": False, "margin": 0.01, "queries": ["cheap tea"]}
+        write_record(connection, "user_segments", "run", {"segments": [profile]})
+
+
+def page_of(results: dict[str, Any], heatmap: bytes | None = None) -> str:
+    return render(
+        results, title="A <shop>", currency="EUR", notes=("A note.",), run_id="12345678-9", made_at=NOW, heatmap=heatmap
+    )
+
+
+def collected(postgres: PostgresResource) -> dict[str, Any]:
+    with postgres.connect() as connection:
+        return collect_results(connection)
+
+
+def test_results_of_every_part_follow_the_schema(postgres: PostgresResource) -> None:
+    fill(postgres)
+    results = collected(postgres)
+    jsonschema.validate(json.loads(json.dumps(results)), SCHEMA)
+    assert results["revenue_by_category"] == [{"category": "Tea & <b>more</b>", "purchases": 1, "revenue": "2.50"}]
+    assert results["loads"][0]["left_out"] == {"cancelled": 2}
+    assert results["last_event"].startswith("2025-01-02T00:00:00")
+
+
+def test_results_of_nothing_follow_the_schema_too(postgres: PostgresResource) -> None:
+    results = collected(postgres)
+    jsonschema.validate(json.loads(json.dumps(results)), SCHEMA)
+    assert results["index_effects"] is None
+    assert lead(results) == []
+
+
+def test_a_page_of_nothing_says_what_to_do(postgres: PostgresResource) -> None:
+    page = page_of(collected(postgres))
+    assert "materialise index_effects" in page
+    assert "No events yet." in page
+
+
+class _Page(HTMLParser):
+    """Collects what a browser would load, and the pictures without a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.silent: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.loads += [value for name in ("src", "href") if (value := found.get(name))]
+        if tag == "img" and not found.get("alt"):
+            self.silent.append(tag)
+
+
+def test_the_page_needs_no_network_and_every_picture_has_a_text(postgres: PostgresResource) -> None:
+    fill(postgres)
+    page = _Page()
+    page.feed(page_of(collected(postgres), heatmap=b"\x89PNG"))
+    assert page.loads
+    assert all(target.startswith(("data:", "#")) for target in page.loads)
+    assert page.silent == []
+
+
+def test_what_comes_from_the_data_is_escaped(postgres: PostgresResource) -> None:
+    fill(postgres)
+    page = page_of(collected(postgres))
+    assert "A &lt;shop&gt;" in page
+    assert "Tea &amp; &lt;b&gt;more&lt;/b&gt;" in page
+    assert "<b>" not in page
+
+
+def test_the_page_shows_what_was_found_in_each_part(postgres: PostgresResource) -> None:
+    fill(postgres)
+    page = page_of(collected(postgres))
+    for text in ("idx_1", "not used", "not yet", "cancelled: 2", "cheap tea", "2.50", "by run 12345678"):
+        assert text in page
+
+
+def test_the_terminal_shows_what_was_found_in_each_part(postgres: PostgresResource) -> None:
+    fill(postgres)
+    console = Console(record=True, width=160)
+    print_results(console, collected(postgres))
+    text = console.export_text()
+    for part in ("25%", "bargain_hunter", "x 4.00 (3.50 to 4.50)", "2025-01"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("used", "sentence"),
+    [
+        ((True, False), "One of the two indexes is used by neither query: idx_1."),
+        ((False, False), "None of the two indexes is used by either query."),
+    ],
+)
+def test_idle_indexes_are_named(used: tuple[bool, bool], sentence: str) -> None:
+    results = {"index_effects": effects(used), "cohort_retention": None, "segments": None}
+    assert sentence in lead(results)
+
+
+def test_no_sentence_about_indexes_where_all_are_used() -> None:
+    results = {"index_effects": effects((True, True)), "cohort_retention": None, "segments": None}
+    assert not [sentence for sentence in lead(results) if "neither" in sentence]
+
+
+@pytest.mark.parametrize("verdict", ["helps", "hurts", "no effect", "unsure"])
+def test_every_verdict_has_a_sentence(verdict: str) -> None:
+    results = {"index_effects": effects((True, True), verdict), "cohort_retention": None, "segments": None}
+    assert "4 times as fast as the query as written (95 % interval 4 to 4)" in lead(results)[0]
+
+
+@given(observed=st.integers(0, 200), share=st.floats(0, 1))
+def test_a_rate_is_told_only_from_enough_users(observed: int, share: float) -> None:
+    cell = make_cell(dt.date(2025, 3, 1), 1, 200, observed, int(share * observed))
+    cells = [vars(cell) | {"cohort": "2025-03-01"}]
+    found = lead({"index_effects": None, "cohort_retention": cells, "segments": None})
+    told = [sentence for sentence in found if re.match(r"\d+% of the users who signed up in March 2025", sentence)]
+    assert bool(told) == (observed >= 30)
