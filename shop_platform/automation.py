@@ -1,11 +1,8 @@
 """Jobs, and the sensors that refresh what new events and new search logs affect."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import dagster as dg
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from shop_platform.changes import consumed_state, event_state
 from shop_platform.performance.freshness import measurements_outgrown
@@ -18,6 +15,14 @@ SUMMARIES = ("activity_summaries",)
 LABORATORY = ("baseline_benchmark", "commerce_indexes", "indexed_benchmark", "index_effects")
 RETENTION = ("cohort_retention", "retention_heatmap")
 SEGMENTATION = ("search_embeddings", "user_segments", "segmented_user_logs")
+
+_UNDER_WAY = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 #: Seconds between two looks of a sensor.
 INTERVAL = 20
@@ -43,7 +48,7 @@ def decide(
         consumed: what it looked like when the published result was made; None where there is no result yet.
         cursor: the state for which a run was asked last. A run that failed is not asked for again until the data
             changes once more, so that a broken refresh does not run without end.
-        running: whether a run that this sensor asked for is under way; what came meanwhile waits for its end.
+        running: whether a run that makes these assets is under way; what came meanwhile waits for its end.
         assets: keys of the assets to refresh.
         what: name of the data, for the reason.
     """
@@ -59,14 +64,16 @@ def decide(
     return dg.SensorResult([dg.RunRequest(asset_selection=selection)], cursor=state)
 
 
-def _is_running(context: dg.SensorEvaluationContext) -> bool:
-    """Whether a run that this sensor asked for has not ended yet."""
-    filters = dg.RunsFilter(tags={"dagster/sensor_name": context.sensor_name}, statuses=list(IN_PROGRESS_RUN_STATUSES))
-    return context.instance.get_runs_count(filters) > 0
+def _is_running(context: dg.SensorEvaluationContext, assets: Iterable[str]) -> bool:
+    """Whether a run that makes one of the assets has not ended yet, whoever asked for it."""
+    keys = {dg.AssetKey(asset) for asset in assets}
+    runs = context.instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
+    # A run without a selection makes all assets of its job; which these are is not worth knowing.
+    return any(run.asset_selection is None or keys & run.asset_selection for run in runs)
 
 
 def _events_decision(
-    context: dg.SensorEvaluationContext, postgres: PostgresResource, consumer: str, assets: Iterable[str]
+    context: dg.SensorEvaluationContext, postgres: PostgresResource, consumer: str, assets: Sequence[str]
 ) -> dg.SensorResult | dg.SkipReason:
     with postgres.connect() as connection:
         state = event_state(connection)
@@ -75,8 +82,8 @@ def _events_decision(
         state=str(state),
         consumed=None if consumed is None else str(consumed),
         cursor=context.cursor,
-        running=_is_running(context),
-        assets=tuple(assets),
+        running=_is_running(context, assets),
+        assets=assets,
         what="events",
     )
 
@@ -132,7 +139,7 @@ def segmentation_refresh(
         state=str(state),
         consumed=None if state.segmented == 0 else str(LogState(state.total, state.total)),
         cursor=context.cursor,
-        running=_is_running(context),
+        running=_is_running(context, SEGMENTATION),
         assets=SEGMENTATION,
         what="search logs",
     )

@@ -150,7 +150,8 @@ def refresh(
 def results(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Print the stored results; as JSON they follow docs/results.schema.json."""
     _configure(config, None)
-    from shop_platform.demo import print_results, stored_results
+    from shop_platform.demo import stored_results
+    from shop_platform.report.terminal import print_results
 
     found = stored_results()
     if as_json:

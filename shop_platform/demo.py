@@ -14,6 +14,7 @@ from shop_platform import automation
 from shop_platform.definitions import build_defs, default_resources
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.report.results import collect_results
+from shop_platform.report.terminal import print_results
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.runs import Outcome, dagster_instance, run_assets
@@ -58,11 +59,13 @@ def run_refresh(out: Console, err: Console, part: str | None) -> int:
     instance = dagster_instance(load_settings())
     code = 0
     for name in _SENSORS if part is None else (part,):
-        cursor = f"shop_platform refresh {name}"
-        stored = instance.daemon_cursor_storage.get_cursor_values({cursor}).get(cursor)
         sensor = _SENSORS[name]
+        # Without a cursor: whoever calls this wants a refresh that failed to be tried again.
         with dg.build_sensor_context(
-            instance=instance, cursor=stored, sensor_name=sensor.name, resources=resources
+            instance=instance,
+            sensor_name=sensor.name,
+            resources=resources,
+            repository_def=defs.get_repository_def(),
         ) as context:
             ticked = sensor.evaluate_tick(context)
         if not ticked.run_requests:
@@ -70,8 +73,6 @@ def run_refresh(out: Console, err: Console, part: str | None) -> int:
             continue
         assets = [key.to_user_string() for key in ticked.run_requests[0].asset_selection or []]
         outcome = _run(out, defs, [*assets, "shop_report"])
-        if ticked.cursor is not None:
-            instance.daemon_cursor_storage.set_cursor_values({cursor: ticked.cursor})
         code = max(code, _conclude(err, outcome))
     return code
 
@@ -125,7 +126,3 @@ def _conclude(err: Console, outcome: Outcome) -> int:
     for failure in outcome.failures:
         err.print(f"Failed: {failure.what}: {failure.why}", markup=False, style="red")
     return 1 if outcome.failures else 0
-
-
-def print_results(out: Console, found: dict[str, Any]) -> None:
-    """Print the stored results as short tables."""

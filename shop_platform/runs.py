@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import dagster as dg
 
 from shop_platform.errors import SettingsError
+from shop_platform.files import write_atomically
 from shop_platform.settings import Settings
 from shop_platform.sources.load import load_shop
 
@@ -48,13 +49,16 @@ class Outcome:
 
 
 def dagster_home(settings: Settings) -> Path:
-    """The shop's Dagster home, with its `dagster.yaml`; made when missing. Two shops never share their history."""
+    """The shop's Dagster home, with its `dagster.yaml` and `workspace.yaml`; made when missing.
+
+    Each shop has its own: two shops never share their history.
+    """
     folder = settings.home / "shops" / load_shop(settings).name / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
-    config = folder / "dagster.yaml"
-    text = _instance_config().read_text(encoding="utf-8")
-    if not config.exists() or config.read_text(encoding="utf-8") != text:
-        config.write_text(text, encoding="utf-8")
+    for name in ("dagster.yaml", "workspace.yaml"):
+        text = _packaged(name).read_bytes()
+        if not (folder / name).exists() or (folder / name).read_bytes() != text:
+            write_atomically(folder / name, text)
     return folder
 
 
@@ -101,12 +105,13 @@ def run_assets(
     )
 
 
-def _instance_config() -> Path:
+def _packaged(name: str) -> Path:
+    """A file of the project's top level, which an installed wheel holds inside of the package."""
     package = Path(__file__).resolve().parent
-    for candidate in (package / "dagster.yaml", package.parent / "dagster.yaml"):
+    for candidate in (package / name, package.parent / name):
         if candidate.is_file():
             return candidate
-    raise SettingsError(f"No dagster.yaml in {package} or beside it: the installation is incomplete.")
+    raise SettingsError(f"No {name} in {package} or beside it: the installation is incomplete.")
 
 
 def _check_failure(check: dg.AssetCheckEvaluation) -> Failure:
@@ -142,7 +147,7 @@ class _ProgressHandler(logging.Handler):
     }
 
     def __init__(self, listener: Listener) -> None:
-        super().__init__(logging.INFO)
+        super().__init__(logging.DEBUG)
         self._listener = listener
 
     def emit(self, record: logging.LogRecord) -> None:

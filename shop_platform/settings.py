@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     users: Count = Field(1_000, description="Users of the synthetic shop.")
     products: Count = Field(20, description="Products of the synthetic shop.")
     events: Count = Field(50_000, description="Events of the synthetic shop.")
-    searches: Count = Field(20_000, description="Search logs of the synthetic shop.")
+    searches: Count = Field(12_000, description="Search logs of the synthetic shop.")
     start: dt.date = Field(
         dt.date(2025, 1, 1),
         description="First day of the synthetic shop, which lasts 365 days.",

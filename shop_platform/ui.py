@@ -18,7 +18,7 @@ from shop_platform.runs import dagster_home
 from shop_platform.settings import load_settings
 
 #: Seconds that the processes get to end by themselves; then they are killed.
-GRACE = 8.0
+GRACE = 6.0
 
 
 def serve(out: Console, port: int) -> int:
@@ -32,14 +32,15 @@ def serve(out: Console, port: int) -> int:
     """
     settings = load_settings()
     _require_free(port)
+    home = dagster_home(settings)
     environment = os.environ | {
-        "DAGSTER_HOME": os.environ.get("DAGSTER_HOME", str(dagster_home(settings))),
+        "DAGSTER_HOME": os.environ.get("DAGSTER_HOME", str(home)),
         "DAGSTER_DISABLE_TELEMETRY": "yes",
         "SHOP_HOME": str(settings.home),
     }
     command = [
         *(str(Path(sys.executable).with_name("dagster")), "dev", "--host", "127.0.0.1", "--port", str(port)),
-        *("--module-name", "shop_platform.definitions", "--log-level", "warning"),
+        *("--workspace", str(home / "workspace.yaml"), "--log-level", "warning"),
     ]
     out.print(f"Dagster's UI opens on http://127.0.0.1:{port} in about half a minute; Ctrl-C stops it.", markup=False)
     # A session of its own: Ctrl-C reaches this process alone, which then ends the others in order.

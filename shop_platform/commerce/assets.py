@@ -1,13 +1,11 @@
 """The assets `users`, `products` and `events`: one step, because the three tables only make sense together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import dagster as dg
 
 from shop_platform.commerce.loading import TABLES, Load, load_shop_tables, rows_in_table
-from shop_platform.metadata import column_schema, markdown_table
+from shop_platform.metadata import Materialized, column_schema, markdown_table
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.sources.base import Shop
@@ -56,7 +54,7 @@ def _spec(table: str) -> dg.AssetSpec:
 
 
 @dg.multi_asset(
-    name="commerce",
+    name="load_commerce",
     specs=[_spec(table) for table in TABLES],
     check_specs=[
         *(dg.AssetCheckSpec("rows_match_source", asset=table, blocking=True) for table in TABLES),
@@ -65,7 +63,7 @@ def _spec(table: str) -> dg.AssetSpec:
 )
 def commerce(
     context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource
-) -> Iterator[dg.MaterializeResult[None]]:
+) -> Iterator[Materialized]:
     """Load the shop's source into users, products and events, in one transaction."""
     the_shop = shop.shop()
     with postgres.connect() as connection:
@@ -81,10 +79,11 @@ def commerce(
             yield _result(connection, the_shop, table, loads[table])
 
 
-def _result(connection: Connection, shop: Shop, table: str, load: Load) -> dg.MaterializeResult[None]:
+def _result(connection: Connection, shop: Shop, table: str, load: Load) -> Materialized:
     rows = rows_in_table(connection, table)
     checks = [
         dg.AssetCheckResult(
+            asset_key=table,
             check_name="rows_match_source",
             passed=load.adds_up and (rows == load.rows_loaded if load.changed else rows >= load.rows_loaded),
             # Once loaded, the shop may delete rows of its own: worth a look, no reason to stop.
@@ -115,6 +114,7 @@ def _starts_at_signup(connection: Connection) -> dg.AssetCheckResult:
     ).fetchone()
     early = int(row[0]) if row else 0
     return dg.AssetCheckResult(
+        asset_key="events",
         check_name="starts_at_signup",
         passed=early == 0,
         severity=dg.AssetCheckSeverity.WARN,

@@ -1,0 +1,148 @@
+"""Sensors ask for a refresh when something is new, and only then."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from shop_platform import automation
+from shop_platform.changes import event_state, mark_consumed
+from shop_platform.definitions import build_defs
+from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.resources.postgres import PostgresResource
+
+ASSETS = ("cohort_retention", "retention_heatmap")
+
+
+def decision(
+    state: str = "2", consumed: str | None = "1", cursor: str | None = None, *, running: bool = False
+) -> dg.SensorResult | dg.SkipReason:
+    return automation.decide(
+        state=state, consumed=consumed, cursor=cursor, running=running, assets=ASSETS, what="events"
+    )
+
+
+def test_something_new_is_asked_for_once_with_its_assets_alone() -> None:
+    asked = decision()
+    assert isinstance(asked, dg.SensorResult)
+    assert asked.cursor == "2"
+    assert [request.asset_selection for request in asked.run_requests or []] == [[dg.AssetKey(a) for a in ASSETS]]
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (decision(consumed=None), "not been materialised yet"),
+        (decision(consumed="2"), "No new events"),
+        (decision(running=True), "under way"),
+        (decision(cursor="2"), "asked for already"),
+    ],
+)
+def test_nothing_is_asked_for_otherwise(found: object, reason: str) -> None:
+    assert isinstance(found, dg.SkipReason)
+    assert reason in str(found.skip_message)
+
+
+def test_what_is_new_after_a_failed_refresh_is_asked_for_again() -> None:
+    assert isinstance(decision(state="3", consumed="1", cursor="2"), dg.SensorResult)
+
+
+EVENT = "INSERT INTO events (user_id, product_id, event_type, timestamp) VALUES ('u', 'p', 'viewed', now())"
+
+
+def add_event(postgres: PostgresResource) -> None:
+    with postgres.connect() as connection:
+        connection.execute("INSERT INTO users (user_id, signup_date) VALUES ('u', now()) ON CONFLICT DO NOTHING")
+        connection.execute("INSERT INTO products VALUES ('p', 'P', 'C', 1) ON CONFLICT DO NOTHING")
+        connection.execute(EVENT)
+
+
+def tick(
+    sensor: dg.SensorDefinition, instance: dg.DagsterInstance, cursor: str | None = None, **resources: object
+) -> tuple[set[str], str | None, str]:
+    """Assets asked for, the new cursor, and why nothing was."""
+    with dg.build_sensor_context(
+        instance=instance,
+        cursor=cursor,
+        sensor_name=sensor.name,
+        resources=resources,
+        repository_def=build_defs().get_repository_def(),
+    ) as context:
+        ticked = sensor.evaluate_tick(context)
+    asked = {key.to_user_string() for request in ticked.run_requests or [] for key in request.asset_selection or []}
+    return asked, ticked.cursor, ticked.skip_message or ""
+
+
+@pytest.mark.parametrize(
+    ("sensor", "consumer", "assets"),
+    [
+        (automation.retention_refresh, "cohort_retention", {"cohort_retention", "retention_heatmap"}),
+        # Never measured: the benchmarks are due as well.
+        (automation.performance_refresh, "activity_summaries", {"activity_summaries", *automation.LABORATORY}),
+    ],
+)
+def test_new_events_are_noticed_once_and_no_change_is_quiet(
+    postgres: PostgresResource, sensor: dg.SensorDefinition, consumer: str, assets: set[str]
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        add_event(postgres)
+        assert "not been materialised" in tick(sensor, instance, postgres=postgres)[2]
+        with postgres.connect() as connection:
+            mark_consumed(connection, consumer, event_state(connection))
+        assert "No new events" in tick(sensor, instance, postgres=postgres)[2]
+        add_event(postgres)
+        asked, cursor, _ = tick(sensor, instance, postgres=postgres)
+        assert asked == assets
+        assert "asked for already" in tick(sensor, instance, cursor, postgres=postgres)[2]
+
+
+def test_a_deleted_event_is_noticed(postgres: PostgresResource) -> None:
+    add_event(postgres)
+    with postgres.connect() as connection:
+        mark_consumed(connection, "cohort_retention", event_state(connection))
+        connection.execute("DELETE FROM events")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert tick(automation.retention_refresh, instance, postgres=postgres)[0]
+
+
+def test_a_failed_read_is_an_error_not_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:hush@127.0.0.1:1/nowhere")
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(dg.DagsterError) as caught:
+        tick(automation.retention_refresh, instance, postgres=PostgresResource())
+    said = f"{caught.value} {caught.value.__cause__}"
+    assert "cannot be reached" in said
+    assert "hush" not in said
+
+
+def test_new_search_logs_are_those_without_a_segment(elasticsearch: ElasticsearchResource) -> None:
+    alias = f"{elasticsearch.index_prefix}user_logs"
+    with dg.DagsterInstance.ephemeral() as instance, elasticsearch.client() as client:
+        assert (
+            "not been materialised" in tick(automation.segmentation_refresh, instance, elasticsearch=elasticsearch)[2]
+        )
+        client.indices.create(index=f"{alias}-1", aliases={alias: {}})
+        client.index(index=alias, document={"user_id": "u", "segment": "bargain_hunter"}, refresh=True)
+        assert "No new search logs" in tick(automation.segmentation_refresh, instance, elasticsearch=elasticsearch)[2]
+        client.index(index=alias, document={"user_id": "u"}, refresh=True)
+        asked, cursor, _ = tick(automation.segmentation_refresh, instance, elasticsearch=elasticsearch)
+        assert asked == set(automation.SEGMENTATION)
+        again = tick(automation.segmentation_refresh, instance, cursor, elasticsearch=elasticsearch)
+        assert "asked for already" in again[2]
+
+
+def test_every_sensor_runs_without_being_turned_on() -> None:
+    assert {sensor.default_status for sensor in automation.sensors} == {dg.DefaultSensorStatus.RUNNING}
+
+
+def test_the_report_is_written_again_when_a_result_is_new() -> None:
+    defs = build_defs()
+    with dg.DagsterInstance.ephemeral() as instance:
+        keys = defs.resolve_asset_graph().materializable_asset_keys
+        for key in keys:
+            instance.report_runless_asset_event(dg.AssetMaterialization(key))
+        first = dg.evaluate_automation_conditions(defs=defs, instance=instance)
+        instance.report_runless_asset_event(dg.AssetMaterialization("cohort_retention"))
+        second = dg.evaluate_automation_conditions(defs=defs, instance=instance, cursor=first.cursor)
+        assert second.get_num_requested(dg.AssetKey("shop_report")) == 1
+        third = dg.evaluate_automation_conditions(defs=defs, instance=instance, cursor=second.cursor)
+        assert third.total_requested == 0

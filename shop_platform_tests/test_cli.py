@@ -1,0 +1,316 @@
+"""The command as a stranger uses it: a small shop from nothing to the report, new data, errors, servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import psutil
+import psycopg
+import pytest
+from elasticsearch import Elasticsearch
+
+from shop_platform.services import postgres as postgres_service
+from shop_platform.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+COMMAND = str(Path(sys.executable).with_name("shop-platform"))
+
+SMALL = {"SHOP_USERS": "120", "SHOP_EVENTS": "4000", "SHOP_SEARCHES": "900"}
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run_with(environment: dict[str, str]) -> Run:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def environment(
+    server_settings: Settings, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """A shop of its own on this run's servers; its indexes are removed at the end."""
+    yield SMALL | {
+        "DATABASE_URL": postgres_service.url(server_settings, "small_shop"),
+        "ELASTICSEARCH_URL": elasticsearch_url,
+        "SHOP_HOME": str(tmp_path_factory.mktemp("small_shop")),
+        "COLUMNS": "200",
+    }
+    with Elasticsearch(elasticsearch_url) as client:
+        for alias in ("user_logs", "search_embeddings"):
+            for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
+                client.indices.delete(index=index)
+
+
+@pytest.fixture(scope="module")
+def run(environment: dict[str, str]) -> Run:
+    return run_with(environment)
+
+
+@pytest.fixture(scope="module")
+def first_demo(run: Run) -> subprocess.CompletedProcess[str]:
+    """The outcome of the first `shop-platform demo` on the small shop."""
+    return run("demo")
+
+
+def counts(environment: dict[str, str]) -> dict[str, int]:
+    with psycopg.connect(environment["DATABASE_URL"]) as connection:
+        found = {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608  three names
+            for table in ("users", "products", "events")
+        }
+    with Elasticsearch(environment["ELASTICSEARCH_URL"]) as client:
+        documents = client.count(index="user_logs")["count"]
+        segmented = client.count(index="user_logs", query={"exists": {"field": "segment"}})["count"]
+    return {name: row[0] for name, row in found.items() if row} | {"documents": documents, "segmented": segmented}
+
+
+@pytest.mark.usefixtures("first_demo")
+class TestDemo:
+    """What holds after a first demo. In this order: later tests add data."""
+
+    def test_it_ends_well_and_says_what_it_found(self, first_demo: subprocess.CompletedProcess[str]) -> None:
+        assert first_demo.returncode == 0, first_demo.stdout + first_demo.stderr
+        for text in ("Queries, median in ms", "Retention", "Segments", "Report:"):
+            assert text in first_demo.stdout
+        assert "\x1b" not in first_demo.stdout, "no escape codes where there is no terminal"
+
+    def test_every_row_and_document_is_there_with_a_segment(self, environment: dict[str, str]) -> None:
+        assert counts(environment) == {
+            "users": 120, "products": 20, "events": 4000, "documents": 900, "segmented": 900,
+        }  # fmt: skip
+
+    def test_the_three_indexes_are_valid(self, environment: dict[str, str]) -> None:
+        with psycopg.connect(environment["DATABASE_URL"]) as connection:
+            rows = connection.execute(
+                "SELECT indexrelid::regclass::text, indisvalid FROM pg_index"
+                " WHERE indexrelid::regclass::text LIKE 'idx\\_%' ORDER BY 1"
+            ).fetchall()
+        assert rows == [
+            ("idx_events_product_type", True),
+            ("idx_events_user_time", True),
+            ("idx_products_category", True),
+        ]
+
+    def test_each_document_has_one_of_the_four_segments(self, environment: dict[str, str]) -> None:
+        with Elasticsearch(environment["ELASTICSEARCH_URL"]) as client:
+            answer = client.search(index="user_logs", size=0, aggs={"s": {"terms": {"field": "segment"}}})
+        names = {bucket["key"] for bucket in answer["aggregations"]["s"]["buckets"]}
+        assert names <= {"tech_enthusiast", "lifestyle_shopper", "fitness_focused", "bargain_hunter"}
+
+    def test_the_copies_for_measuring_are_gone(self, environment: dict[str, str]) -> None:
+        with psycopg.connect(environment["DATABASE_URL"]) as connection:
+            assert connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'lab%'").fetchall() == []
+
+    def test_results_follow_their_schema(self, run: Run) -> None:
+        schema = json.loads((ROOT / "docs" / "results.schema.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(run("results", "--json").stdout)
+        jsonschema.validate(found, schema)
+        assert None not in found.values()
+        assert sum(segment["users"] for segment in found["segments"]) <= 120
+        assert len(found["cohort_retention"]) == 12 * 8
+
+    def test_a_second_demo_changes_nothing_and_does_not_load_the_model(
+        self, run: Run, environment: dict[str, str]
+    ) -> None:
+        before = (counts(environment), self.hashes(environment))
+        second = run("demo")
+        assert second.returncode == 0, second.stdout + second.stderr
+        assert "still hold" in second.stdout
+        assert "Encod" not in second.stdout
+        assert (counts(environment), self.hashes(environment)) == before
+
+    def hashes(self, environment: dict[str, str]) -> list[Any]:
+        """Hash of each published table, and the versions of the documents."""
+        tables = ("users", "products", "events", "analytics.cohort_retention", "analytics.user_segments")
+        with psycopg.connect(environment["DATABASE_URL"]) as connection:
+            found: list[Any] = [
+                connection.execute(f"SELECT sum(hash_record_extended(t, 0)) FROM {table} t").fetchone()  # noqa: S608
+                for table in tables
+            ]
+        with Elasticsearch(environment["ELASTICSEARCH_URL"]) as client:
+            hits = client.search(index="user_logs", size=1_000, sort="_doc", version=True)["hits"]["hits"]
+        return [*found, sorted((hit["_id"], hit["_version"]) for hit in hits)]
+
+    def test_a_refresh_without_anything_new_does_nothing(self, run: Run) -> None:
+        refreshed = run("refresh")
+        assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr
+        assert refreshed.stdout.splitlines() == [
+            "performance: No new events.",
+            "retention: No new events.",
+            "segmentation: No new search logs.",
+        ]
+
+    def test_new_events_and_searches_refresh_what_they_affect_and_no_more(
+        self, run: Run, environment: dict[str, str]
+    ) -> None:
+        self.add_events(environment, 100)
+        refreshed = run("refresh")
+        assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr
+        assert materialised(refreshed.stdout) == {
+            "activity_summaries", "cohort_retention", "retention_heatmap", "shop_report",
+        }  # fmt: skip
+        assert "segmentation: No new search logs." in refreshed.stdout
+        with Elasticsearch(environment["ELASTICSEARCH_URL"]) as client:
+            for number in range(100):
+                document = {
+                    "user_id": f"u{number + 1:04d}",
+                    "search_query": f"wireless headphones {number % 7}",
+                    "clicked_product_ids": ["p01", "p02"],
+                    "timestamp": "2025-04-01T12:30:00Z",
+                }
+                client.index(index="user_logs", document=document)
+            client.indices.refresh(index="user_logs")
+        refreshed = run("refresh")
+        assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr
+        assert materialised(refreshed.stdout) == {
+            "search_embeddings", "user_segments", "segmented_user_logs", "shop_report",
+        }  # fmt: skip
+        assert counts(environment) == {
+            "users": 120, "products": 20, "events": 4100, "documents": 1000, "segmented": 1000,
+        }  # fmt: skip
+        assert run("refresh").stdout.count("No new") == 3
+
+    def add_events(self, environment: dict[str, str], count: int) -> None:
+        with psycopg.connect(environment["DATABASE_URL"]) as connection:
+            connection.execute(
+                "INSERT INTO events (user_id, product_id, event_type, timestamp)"
+                " SELECT user_id, 'p01', 'viewed', '2025-12-31 12:00Z' FROM users ORDER BY user_id LIMIT %s",
+                [count],
+            )
+
+    def test_another_source_is_refused_where_it_would_lose_those_events(self, environment: dict[str, str]) -> None:
+        refused = run_with(environment | {"SHOP_SEED": "43"})("demo")
+        assert refused.returncode == 1
+        last = refused.stderr.splitlines()[-1]
+        assert last.startswith("Failed: load_commerce: Table events holds 100 rows")
+        assert counts(environment)["events"] == 4100
+
+
+def materialised(output: str) -> set[str]:
+    """Steps that a run reports as finished."""
+    return {line.split()[0] for line in output.splitlines() if line.startswith("  ") and "finished" in line}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "complaint"),
+    [
+        (["demo", "--config", "nowhere.toml"], {}, 3, "There is no file"),
+        (["demo"], {"SHOP_USERS": "none"}, 3, "users"),
+        (["demo"], {"SHOP_TIME_ZONE": "Mars/Olympus"}, 3, "time_zone"),
+        (["results"], {"DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/x"}, 3, "cannot be reached"),
+        (["results"], {"DATABASE_URL": "postgres//u:hush@x"}, 3, "not a URL"),
+        (["url", "mysql"], {}, 2, "mysql"),
+    ],
+)
+def test_a_mistake_is_named_in_a_sentence_without_a_trace_or_a_secret(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, complaint: str
+) -> None:
+    failed = run_with({"SHOP_HOME": str(tmp_path)} | environment)(*arguments)
+    assert failed.returncode == code
+    assert complaint in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert "hush" not in failed.stdout + failed.stderr
+
+
+def test_data_that_is_not_there_is_named_with_the_way_out(tmp_path: Path, environment: dict[str, str]) -> None:
+    own = environment | {"SHOP_HOME": str(tmp_path), "SHOP_DATA": str(tmp_path / "nothing")}
+    failed = run_with(own)("demo", "--config", str(ROOT / "examples" / "online_retail.toml"))
+    assert failed.returncode == 1
+    assert "There is no file online_retail.parquet" in failed.stderr
+    assert "Set SHOP_DATA" in failed.stderr
+
+
+def test_servers_are_started_found_and_stopped(tmp_path: Path) -> None:
+    run = run_with({"SHOP_HOME": str(tmp_path / "home"), "SHOP_ELASTICSEARCH_HEAP": "512m"})
+    assert not any(state["running"] for state in json.loads(run("status", "--json").stdout).values())
+    started = run("up")
+    assert started.returncode == 0, started.stderr
+    states = json.loads(run("status", "--json").stdout)
+    assert all(state["running"] and state["embedded"] for state in states.values())
+    assert "embedded, running" in run("status").stdout
+    with psycopg.connect(run("url", "postgres").stdout.strip()) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    url = run("url", "elasticsearch").stdout.strip()
+    with urllib.request.urlopen(f"{url}/_cluster/health", timeout=10) as answer:  # noqa: S310  loopback
+        assert json.load(answer)["status"] in ("green", "yellow")
+    assert run("down").stdout == "Stopped elasticsearch and postgres.\n"
+    assert run("down").stdout == "No embedded server was running.\n"
+    assert not any(psutil.pid_exists(state["pid"]) and _lives(state["pid"]) for state in states.values())
+
+
+def _lives(pid: int) -> bool:
+    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_ui_answers_on_loopback_and_ends_with_all_that_it_started(environment: dict[str, str]) -> None:
+    port = free_port()
+    with subprocess.Popen(
+        [COMMAND, "ui", "--port", str(port)], env=os.environ | environment, stdout=subprocess.DEVNULL
+    ) as process:
+        names = asset_names(port)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=15) == 0
+    assert len(names) == 15
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
+
+
+def asset_names(port: int) -> set[str]:
+    """Assets that the UI's own API lists, once the code location is loaded."""
+    query = json.dumps({"query": "{ assetNodes { assetKey { path } } }"}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", query, {"Content-Type": "application/json"})
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  loopback
+                found = {node["assetKey"]["path"][0] for node in json.load(answer)["data"]["assetNodes"]}
+        except OSError:
+            found = set()
+        if found:
+            return found
+        time.sleep(0.5)
+    raise AssertionError("the UI did not list any asset within two minutes")
+
+
+def test_a_port_that_is_taken_is_named(environment: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        refused = run_with(environment)("ui", "--port", str(taken.getsockname()[1]))
+    assert refused.returncode == 3
+    assert "is taken" in refused.stderr
+
+
+def test_env_prints_what_dagster_needs(environment: dict[str, str]) -> None:
+    printed = run_with(environment)("env").stdout
+    assert "export DAGSTER_DISABLE_TELEMETRY=yes" in printed
+    home = next(line.split("=", 1)[1] for line in printed.splitlines() if "DAGSTER_HOME" in line)
+    assert (Path(home) / "dagster.yaml").read_text(encoding="utf-8").count("enabled: false") == 2

@@ -1,0 +1,87 @@
+"""All definitions hang together, are described for people, and cost little to load."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from shop_platform.definitions import build_defs
+
+ROOT = Path(__file__).parents[1]
+
+GROUPS = {
+    "commerce": {"users", "products", "events"},
+    "performance": {
+        "baseline_benchmark",
+        "commerce_indexes",
+        "indexed_benchmark",
+        "index_effects",
+        "activity_summaries",
+    },
+    "retention": {"cohort_retention", "retention_heatmap"},
+    "segmentation": {"user_logs", "search_embeddings", "user_segments", "segmented_user_logs"},
+    "report": {"shop_report"},
+}
+
+HEAVY = (
+    "torch",
+    "sentence_transformers",
+    "transformers",
+    "pandas",
+    "seaborn",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+    "numpy",
+)
+
+
+def test_the_graph_is_that_of_the_design() -> None:
+    graph = build_defs().resolve_asset_graph()
+    found: dict[str, set[str]] = {}
+    for key in graph.materializable_asset_keys:
+        found.setdefault(graph.get(key).group_name or "", set()).add(key.to_user_string())
+    assert found == GROUPS
+
+
+@pytest.mark.parametrize("asset", sorted(set.union(*GROUPS.values())))
+def test_every_asset_is_described_owned_versioned_and_checked(asset: str) -> None:
+    graph = build_defs().resolve_asset_graph()
+    node = graph.get(dg.AssetKey(asset))
+    assert node.description
+    assert node.description.endswith(".")
+    assert node.owners == ["team:data-platform"]
+    assert node.kinds
+    assert node.code_version
+    checked = {key.asset_key.to_user_string() for key in graph.asset_check_keys}
+    assert asset in checked
+
+
+def test_loading_the_definitions_imports_nothing_heavy() -> None:
+    program = f"import sys, shop_platform.definitions; print([m for m in {HEAVY!r} if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["dagster", "definitions", "validate", "-w", "workspace.yaml"],
+        ["dg", "check", "defs"],
+        ["dg", "list", "defs", "--json"],
+    ],
+)
+def test_both_command_lines_of_dagster_load_the_project(command: list[str], tmp_path: Path) -> None:
+    environment = os.environ | {"DAGSTER_HOME": str(tmp_path), "SHOP_HOME": str(tmp_path / "shop")}
+    path = Path(sys.executable).with_name(command[0])
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    result = subprocess.run(
+        [str(path), *command[1:]], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr[-2_000:]
+    assert not (tmp_path / "shop").exists(), "looking at the definitions started something"
