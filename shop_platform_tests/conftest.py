@@ -6,6 +6,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -30,16 +31,30 @@ TEMPLATE = "shop_template"
 
 @pytest.fixture(scope="session")
 def server_settings() -> Iterator[Settings]:
-    """Settings under which this run's embedded servers live; whatever was started is stopped at the end.
-
-    Not in pytest's folder: as root, PostgreSQL runs under an account of its own, and a second pytest session takes
-    others' right to enter that folder away.
-    """
-    with tempfile.TemporaryDirectory(prefix="shop_platform_tests_") as folder:
-        settings = Settings(home=Path(folder) / "home", elasticsearch_heap="512m")
+    """Settings under which this run's embedded servers live; whatever was started is stopped at the end."""
+    with _folder_for_servers() as folder:
+        settings = Settings(home=folder / "home", elasticsearch_heap="512m")
         yield settings
         elasticsearch_service.stop(settings)
         postgres_service.stop(settings)
+
+
+@pytest.fixture
+def server_folder() -> Iterator[Path]:
+    """An empty folder in which a test may start servers of its own; it stops them itself."""
+    with _folder_for_servers() as folder:
+        yield folder
+
+
+@contextmanager
+def _folder_for_servers() -> Iterator[Path]:
+    """A temporary folder outside of pytest's.
+
+    As root, PostgreSQL runs under an account of its own, and a second pytest session that starts meanwhile takes the
+    right to enter pytest's folder away from it.
+    """
+    with tempfile.TemporaryDirectory(prefix="shop_platform_tests_") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

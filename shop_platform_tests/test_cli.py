@@ -241,8 +241,8 @@ def test_data_that_is_not_there_is_named_with_the_way_out(tmp_path: Path, enviro
     assert "Set SHOP_DATA" in failed.stderr
 
 
-def test_servers_are_started_found_and_stopped(tmp_path: Path) -> None:
-    run = run_with({"SHOP_HOME": str(tmp_path / "home"), "SHOP_ELASTICSEARCH_HEAP": "512m"})
+def test_servers_are_started_found_and_stopped(server_folder: Path) -> None:
+    run = run_with({"SHOP_HOME": str(server_folder / "home"), "SHOP_ELASTICSEARCH_HEAP": "512m"})
     assert not any(state["running"] for state in json.loads(run("status", "--json").stdout).values())
     started = run("up")
     assert started.returncode == 0, started.stderr

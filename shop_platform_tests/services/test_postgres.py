@@ -21,9 +21,9 @@ from shop_platform.settings import Settings
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
+def settings(server_folder: Path) -> Iterator[Settings]:
     """Settings with a home of the test's own, stopped at its end."""
-    found = Settings(home=tmp_path / "home")
+    found = Settings(home=server_folder / "home")
     yield found
     postgres.stop(found)
 
@@ -139,8 +139,8 @@ def test_a_folder_with_something_else_in_it_is_named(settings: Settings) -> None
     assert (data / "thesis.txt").read_text() == "mine"
 
 
-def test_a_home_too_deep_for_a_socket_works_all_the_same(tmp_path: Path) -> None:
-    deep = Settings(home=tmp_path / ("d" * 60) / ("e" * 60))
+def test_a_home_too_deep_for_a_socket_works_all_the_same(server_folder: Path) -> None:
+    deep = Settings(home=server_folder / ("d" * 60) / ("e" * 60))
     try:
         keep_a_row(postgres.url(deep))
         socket = Path(psycopg.conninfo.conninfo_to_dict(postgres.url(deep))["host"])
