@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -145,10 +146,10 @@ def _start(folder: Path) -> None:
     account.private_folder(socket_folder)
     if account.needed():
         account.let_traverse(_binaries())
-    options = " ".join(
-        f"-c {name}='{value}'"
-        for name, value in (_SERVER_SETTINGS | {"unix_socket_directories": socket_folder}).items()
-    )
+    # A list of folders in double quotes for PostgreSQL; the whole quoted for the shell that pg_ctl hands it to.
+    quoted = '"' + str(socket_folder).replace('"', '""') + '"'
+    server_settings = _SERVER_SETTINGS | {"unix_socket_directories": quoted}
+    options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in server_settings.items())
     try:
         _execute(
             *("pg_ctl", "start", "-D", str(data), "-l", str(folder / "server.log"), "-o", options),

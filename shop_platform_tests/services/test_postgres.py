@@ -149,6 +149,15 @@ def test_a_home_too_deep_for_a_socket_works_all_the_same(server_folder: Path) ->
         postgres.stop(deep)
 
 
+def test_a_home_with_blanks_commas_and_apostrophes_works_all_the_same(server_folder: Path) -> None:
+    odd = Settings(home=server_folder / "Zoë's shop, no. 1")
+    try:
+        keep_a_row(postgres.url(odd))
+        assert postgres.status(odd).running
+    finally:
+        assert postgres.stop(odd)
+
+
 def test_a_url_in_the_environment_starts_nothing(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home", database_url="postgresql://reader:hush@127.0.0.1:1/there")
     assert postgres.url(settings) == "postgresql://reader:hush@127.0.0.1:1/there"
