@@ -18,6 +18,7 @@ from shop_platform.report.terminal import print_results
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.runs import Outcome, dagster_instance, run_assets
+from shop_platform.services import elasticsearch
 from shop_platform.settings import load_settings
 
 _SENSORS = {
@@ -35,8 +36,11 @@ def run_demo(out: Console, err: Console, *, measure: bool) -> int:
     started = time.monotonic()
     resources = default_resources()
     postgres: PostgresResource = resources["postgres"]
-    with out.status("Starting PostgreSQL and Elasticsearch."):
+    with out.status("Starting PostgreSQL and Elasticsearch.") as shown:
         postgres.migrate()
+        elasticsearch.url(
+            load_settings(), lambda done, total: shown.update(f"Fetching Elasticsearch: {done} of {total} jars.")
+        )
         with resources["elasticsearch"].client() as client:
             client.cluster.health(wait_for_status="yellow", timeout="30s")
     defs = build_defs(resources)

@@ -13,6 +13,7 @@ import dagster as dg
 
 from shop_platform.errors import SettingsError
 from shop_platform.files import write_atomically
+from shop_platform.services.account import private_home
 from shop_platform.settings import Settings
 from shop_platform.sources.load import load_shop
 
@@ -53,7 +54,7 @@ def dagster_home(settings: Settings) -> Path:
 
     Each shop has its own: two shops never share their history.
     """
-    folder = settings.home / "shops" / load_shop(settings).name / "dagster"
+    folder = private_home(settings) / "shops" / load_shop(settings).name / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("dagster.yaml", "workspace.yaml"):
         text = _packaged(name).read_bytes()

@@ -7,6 +7,7 @@ from typing import Any
 
 from dagster import ConfigurableResource
 
+from shop_platform.services.account import private_home
 from shop_platform.settings import load_settings
 from shop_platform.sources.base import Shop
 from shop_platform.sources.load import load_shop
@@ -25,6 +26,6 @@ class ShopResource(ConfigurableResource[Any]):
 
     def folder(self) -> Path:
         """Where this shop's artefacts go: `<SHOP_HOME>/shops/<name>`; made when missing."""
-        folder = load_settings().home / "shops" / self.shop().name
+        folder = private_home(load_settings()) / "shops" / self.shop().name
         folder.mkdir(parents=True, exist_ok=True)
         return folder

