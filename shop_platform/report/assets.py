@@ -1,16 +1,21 @@
 """The asset `shop_report`."""
 
 import datetime as dt
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
 from shop_platform.files import write_atomically
 from shop_platform.metadata import Materialized
-from shop_platform.report.page import render
+from shop_platform.report.page import SECTIONS, missing_sections, render, sections_with_results
 from shop_platform.report.results import collect_results
 from shop_platform.report.sentences import lead
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
+from shop_platform.retention.heatmap import read_facts
 
 #: Larger than this, a page is slow to open on a phone.
 MOST_BYTES = 2_000_000
@@ -24,7 +29,11 @@ MOST_BYTES = 2_000_000
     description="One page for people, from the stored results: what was found, with the numbers behind it.",
     code_version="1",
     automation_condition=dg.AutomationCondition.eager(),
-    check_specs=[dg.AssetCheckSpec("is_whole", asset="shop_report")],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "is_whole", asset="shop_report", description="The file has a section for each stored result, under 2 MB."
+        )
+    ],
 )
 def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource) -> Materialized:
     """Write the page in place of the one before."""
@@ -32,7 +41,6 @@ def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, s
     folder = shop.folder()
     with postgres.connect() as connection:
         results = collect_results(connection)
-    heatmap = folder / "retention_heatmap.png"
     page = render(
         results,
         title=the_shop.title,
@@ -40,14 +48,15 @@ def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, s
         notes=the_shop.notes,
         run_id=context.run.run_id,
         made_at=dt.datetime.now(dt.UTC),
-        heatmap=heatmap.read_bytes() if heatmap.exists() else None,
+        versions={name: version(name) for name in ("shop-platform", "dagster", "seaborn", "scikit-learn")}
+        | {"Python": platform.python_version()},
+        heatmap=_heatmap(folder / "retention_heatmap.png", results["retention_basis"]),
     )
     path = folder / "report.html"
     write_atomically(path, page.encode())
-    absent = [
-        name for name in ("index_effects", "cohort_retention", "segments", "search_logs") if results[name] is None
-    ]
-    size = len(page.encode())
+    lacking = missing_sections(path.read_text(encoding="utf-8"), results)
+    absent = [name for name in SECTIONS if name not in sections_with_results(results)]
+    size = path.stat().st_size
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(str(path)),
@@ -58,10 +67,22 @@ def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, s
         check_results=[
             dg.AssetCheckResult(
                 check_name="is_whole",
-                passed=not absent and size < MOST_BYTES,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=f"{size:,} bytes; "
-                + (f"without {', '.join(absent)}." if absent else "every part is in it."),
+                passed=not lacking and size < MOST_BYTES,
+                description=f"{size:,} bytes. "
+                + (
+                    f"Results are stored but not shown: {', '.join(lacking)}. "
+                    if lacking
+                    else "Every result is shown. "
+                )
+                + (f"Nothing is stored yet for: {', '.join(absent)}." if absent else ""),
             )
         ],
     )
+
+
+def _heatmap(path: Path, basis: dict[str, Any] | None) -> bytes | None:
+    """The picture of the stored matrix; None where there is none, or where it shows the matrix of another run."""
+    if basis is None or not path.exists():
+        return None
+    png = path.read_bytes()
+    return png if read_facts(png).get("matrix") == basis["run_id"] else None

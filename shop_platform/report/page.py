@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,16 @@ from shop_platform.report.sentences import lead
 
 #: Size of the line chart's drawing area.
 _WIDTH, _HEIGHT = 720, 200
+
+
+#: Sections of the page, and the result that each needs.
+SECTIONS = {
+    "performance": "index_effects",
+    "activity": "weekly_active_users",
+    "revenue": "revenue_by_category",
+    "retention": "cohort_retention",
+    "segments": "segments",
+}
 
 
 def render(
@@ -21,9 +32,10 @@ def render(
     notes: tuple[str, ...],
     run_id: str,
     made_at: dt.datetime,
+    versions: Mapping[str, str],
     heatmap: bytes | None,
 ) -> str:
-    """The whole page.
+    """The whole page. A section whose result is absent is left out, with a sentence that says what to do.
 
     Args:
         results: as `collect_results` gives them.
@@ -32,6 +44,7 @@ def render(
         notes: sentences on how the data was read.
         run_id: of the run that writes the report.
         made_at: when.
+        versions: of the software that made it, by name.
         heatmap: PNG of the retention matrix, where there is one.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -44,19 +57,33 @@ def render(
     environment.filters["percent"] = lambda value: f"{value:.0%}"
     environment.filters["milliseconds"] = lambda value: f"{value:,.2f} ms"
     environment.filters["titled"] = lambda name: name.replace("_", " ").capitalize()
+    written = made_at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return environment.get_template("report.html").render(
         results=results,
+        sections=sections_with_results(results),
         sentences=lead(results),
         cohorts=_cohorts(results["cohort_retention"]),
-        line=_line(results["weekly_active_users"]),
+        line=line_of(results["weekly_active_users"]),
         most=max((float(row["revenue"]) for row in results["revenue_by_category"] or ()), default=0.0),
+        conditions=_conditions(results["index_effects"]),
+        provenance=_provenance(results, run_id, written, versions),
         title=title,
         currency=currency,
         notes=notes,
         run_id=run_id,
-        made_at=made_at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        made_at=written,
         heatmap=None if heatmap is None else base64.b64encode(heatmap).decode("ascii"),
     )
+
+
+def sections_with_results(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the sections that the results call for."""
+    return tuple(section for section, result in SECTIONS.items() if results[result])
+
+
+def missing_sections(page: str, results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the sections that the results call for and the page lacks."""
+    return tuple(name for name in sections_with_results(results) if f'<section id="{name}">' not in page)
 
 
 def _cohorts(cells: list[dict[str, Any]] | None) -> dict[str, list[dict[str, Any]]]:
@@ -67,11 +94,58 @@ def _cohorts(cells: list[dict[str, Any]] | None) -> dict[str, list[dict[str, Any
     return found
 
 
-def _line(weeks: list[dict[str, Any]] | None) -> dict[str, Any] | None:
-    """The points of the chart of weekly active users, for an SVG of `_WIDTH` by `_HEIGHT`."""
+def _conditions(effects: dict[str, Any] | None) -> dict[str, str]:
+    """Under which conditions the queries were measured, for people."""
+    provenance = (effects or {}).get("provenance", {})
+    shown = {
+        "Measured": provenance.get("measured_at"),
+        "PostgreSQL": provenance.get("server_version"),
+        "Sample": f"the events of one user in {provenance['one_user_in']}"
+        if provenance.get("one_user_in", 1) > 1
+        else "all events",
+        "Other sessions at work": provenance.get("other_sessions"),
+    }
+    settings = provenance.get("settings", {})
+    return {name: str(value) for name, value in (shown | settings).items() if value is not None}
+
+
+def _provenance(results: dict[str, Any], run_id: str, written: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """What the page was made from, when and by what."""
+    window = f"{results['first_event']} to {results['last_event']}" if results["first_event"] else "no events"
+    logs = results["search_logs"]
+    return {
+        "Events from, to": window,
+        "Days, weeks and months": f"cut in {results['time_zone']} time",
+        **({"Search logs": f"{logs['documents']:,} documents"} if logs else {}),
+        "Written": f"{written} by run {run_id}",
+        "PostgreSQL": results["server_version"],
+        **versions,
+    }
+
+
+def line_of(weeks: list[dict[str, Any]] | None) -> dict[str, Any] | None:
+    """The chart of weekly active users for an SVG of `_WIDTH` by `_HEIGHT`; None for less than two weeks.
+
+    Weeks stand where their date is. One without any event has no row, and breaks the line: each of the `stretches`
+    is the points of weeks that follow on each other.
+    """
     if not weeks or len(weeks) < 2:
         return None
-    top = max(week["active_users"] for week in weeks)
-    step = _WIDTH / (len(weeks) - 1)
-    points = [f"{n * step:.1f},{_HEIGHT * (1 - week['active_users'] / top):.1f}" for n, week in enumerate(weeks)]
-    return {"points": " ".join(points), "top": top, "width": _WIDTH, "height": _HEIGHT}
+    days = [dt.date.fromisoformat(week["week"]) for week in weeks]
+    active = [week["active_users"] for week in weeks]
+    scale = _WIDTH / (days[-1] - days[0]).days
+    stretches: list[list[str]] = []
+    for n, day in enumerate(days):
+        if n == 0 or (day - days[n - 1]).days > 7:
+            stretches.append([])
+        stretches[-1].append(f"{(day - days[0]).days * scale:.1f},{_HEIGHT * (1 - active[n] / max(active)):.1f}")
+    return {
+        # A stretch of one week is drawn as a dot: a line from the point to itself.
+        "stretches": [" ".join(points * 2 if len(points) == 1 else points) for points in stretches],
+        "first": weeks[0]["week"],
+        "last": weeks[-1]["week"],
+        "least": min(active),
+        "top": max(active),
+        "width": _WIDTH,
+        "height": _HEIGHT,
+    }

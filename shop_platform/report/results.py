@@ -41,6 +41,7 @@ def collect_results(connection: Connection) -> dict[str, Any]:
                 "SELECT cohort::text, period, cohort_size, users_observed, active_users, rate, rate_low, rate_high"
                 " FROM analytics.cohort_retention ORDER BY cohort, period",
             ),
+            "retention_basis": _record(connection, "cohort_retention"),
             "segments": _segments(connection),
             "search_logs": _record(connection, "segmented_user_logs"),
         }

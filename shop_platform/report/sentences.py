@@ -34,11 +34,12 @@ def _about_speed(effects: dict[str, Any] | None) -> list[str]:
         found.append(f"{count} {verb} used by neither query: {_listed(idle)}.")
     for query in queries:
         speedup = query["summaries_speedup"]
+        value, low, high = (_times(speedup[end]) for end in ("value", "low", "high"))
         found.append(
-            f"{_title(query['name'])}: the summary tables answer {speedup['value']:,.0f} times as fast as the query as "
-            f"written (95 % interval {speedup['low']:,.0f} to {speedup['high']:,.0f}); the three indexes "
+            f"{_title(query['name'])}: the summary tables answer {value} times as fast as the query as written "
+            f"(95 % interval {low} to {high}); the three indexes "
             + {
-                "helps": f"make it {query['indexes_speedup']['value']:.1f} times as fast.",
+                "helps": f"make it {_times(query['indexes_speedup']['value'])} times as fast.",
                 "hurts": "slow it down.",
                 "no effect": "have no effect on it.",
                 "unsure": "change it by no more than can be told from these measurements.",
@@ -79,6 +80,10 @@ def _about_segments(segments: list[dict[str, Any]] | None) -> list[str]:
     if weak:
         found.append(f"Not clearly supported by what people search for: {_listed(weak)}.")
     return found
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio < 10 else f"{ratio:,.0f}"
 
 
 def _title(name: str) -> str:

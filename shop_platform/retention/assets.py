@@ -1,22 +1,29 @@
 """The assets `cohort_retention` and `retention_heatmap`."""
 
 import datetime as dt
+from functools import partial
 
 import dagster as dg
 
-from shop_platform import sqlfiles
 from shop_platform.changes import event_state, mark_consumed
 from shop_platform.errors import DataError
 from shop_platform.files import write_atomically
 from shop_platform.metadata import Materialized, column_schema, markdown_table, png_markdown
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.records import read_record, write_record
+from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
-from shop_platform.retention.cells import Cell, make_cell, matrix, problems
+from shop_platform.retention import checks
+from shop_platform.retention.cells import Cell, definition, make_cell, problems
+from shop_platform.retention.counting import count_cells, count_cohorts, lock_matrix, publish, read_basis, read_cells
 
 #: Weeks 0 to 7 of seven days each.
 PERIODS, DAYS = 8, 7
 
-RETENTION_LOCK = 7_301_004
+#: A larger picture goes into the metadata without its numbers: Dagster keeps it with every materialisation.
+MOST_BYTES = 60_000
+
+#: Name of the record of what the published matrix was counted from.
+RECORD = "cohort_retention"
 
 _SCHEMA = {
     "cohort": ("date", "First day of the month of signup, in the shop's time zone."),
@@ -30,15 +37,6 @@ _SCHEMA = {
 }
 
 
-def read_cells(connection: Connection) -> list[Cell]:
-    """The published matrix, ordered by cohort and period; empty where there is none yet."""
-    rows = connection.execute(
-        "SELECT cohort, period, cohort_size, users_observed, active_users, rate, rate_low, rate_high"
-        " FROM analytics.cohort_retention ORDER BY cohort, period"
-    )
-    return [Cell(*row) for row in rows]
-
-
 @dg.asset(
     group_name="retention",
     kinds={"postgres", "table"},
@@ -46,46 +44,43 @@ def read_cells(connection: Connection) -> list[Cell]:
     deps=["users", "events"],
     description="Of the users who signed up in a month, how many are active in each of the weeks 0 to 7 after their "
     "own signup, among those whose week is over: one row a cell, with a Wilson 95 % interval.",
-    code_version="1",
-    check_specs=[dg.AssetCheckSpec("keeps_its_definition", asset="cohort_retention", blocking=True)],
+    code_version="2",
+    metadata={"dagster/column_schema": column_schema(_SCHEMA), "dagster/table_name": "analytics.cohort_retention"},
+    check_specs=[checks.KEEPS_ITS_DEFINITION, checks.DATA_END_IS_PAST],
 )
 def cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
     """Count the cells and put them in place of the ones before, unless they contradict the definition."""
     with postgres.connect() as connection:
-        # One snapshot for the matrix, for what it is checked against, and for the state of events it is made from.
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", [RETENTION_LOCK])
+        lock_matrix(connection)
         state = event_state(connection)
-        counts = connection.execute(
-            sqlfiles.read_sql("queries/cohort_retention").text, {"periods": PERIODS, "days": DAYS}
-        ).fetchall()
-        cells = [make_cell(*row) for row in counts]
-        row = connection.execute("SELECT (SELECT count(*) FROM users), max(timestamp) FROM events").fetchone()
-        users, until = row if row else (0, None)
-        found = problems(cells, users)
+        cells = [make_cell(*counts) for counts in count_cells(connection, PERIODS, DAYS)]
+        basis = read_basis(connection)
+        found = problems(cells, basis.users, PERIODS)
         if not found:
-            _publish(connection, cells)
+            record = basis.as_record() | {
+                "run_id": context.run.run_id,
+                "periods": PERIODS,
+                "days": DAYS,
+                "time_zone": postgres.time_zone,
+                "definition": definition(postgres.time_zone, DAYS),
+            }
+            publish(connection, cells)
+            write_record(connection, RECORD, context.run.run_id, record)
             mark_consumed(connection, "cohort_retention", state)
-    context.log.info("%d cells from %d users.", len(cells), users)
+    context.log.info("%d cells from %d users.", len(cells), basis.users)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(cells),
-            "dagster/column_schema": column_schema(_SCHEMA),
-            "users": users,
-            "data until": until.isoformat() if until else "no events",
-            "definition": definition(postgres.time_zone),
+            "users": basis.users,
+            "events": basis.events,
+            "events before their user's signup, left out": basis.before_signup,
+            "data until": basis.data_end.isoformat() if basis.data_end else "no events",
+            "definition": definition(postgres.time_zone, DAYS),
             "retention": markdown_table(
                 ["cohort", "users", *(f"week {period}" for period in range(PERIODS))], _rows(cells)
             ),
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="keeps_its_definition",
-                passed=not found,
-                description=" ".join(found) + " The matrix before it stays." if found else "Every cell does.",
-                metadata={"problems": len(found)},
-            )
-        ],
+        check_results=[checks.keeps_its_definition(found), checks.data_end_is_past(basis)],
     )
 
 
@@ -95,74 +90,55 @@ def cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResour
     owners=["team:data-platform"],
     deps=["cohort_retention"],
     description="The retention matrix as a picture; weeks that nobody has lived through yet are hatched.",
-    code_version="1",
-    check_specs=[dg.AssetCheckSpec("is_a_picture", asset="retention_heatmap")],
+    code_version="2",
+    check_specs=[checks.IS_A_PICTURE],
 )
-def retention_heatmap(postgres: PostgresResource, shop: ShopResource) -> Materialized:
+def retention_heatmap(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource
+) -> Materialized:
     """Draw the published matrix into the shop's folder."""
-    from shop_platform.retention.heatmap import draw_heatmap
+    from shop_platform.retention.heatmap import draw_heatmap, read_facts
 
     with postgres.connect() as connection:
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cells = read_cells(connection)
-        row = connection.execute("SELECT max(timestamp) FROM events").fetchone()
-    if not cells:
-        raise DataError("There are no cohorts to draw: load users, then materialise cohort_retention.")
-    until: dt.datetime | None = row[0] if row else None
-    sizes = {cell.cohort: cell.cohort_size for cell in cells}
-    rates = matrix(cells, "rate")
-    png = draw_heatmap(
-        rates,
-        sizes,
-        title=f"{shop.shop().title}: users active in the weeks after their signup",
-        definition=f"{definition(postgres.time_zone)}\nData until {until:%Y-%m-%d %H:%M %Z}."
-        if until
-        else "No events.",
+        if not cells:
+            raise DataError("There are no cohorts to draw: load users, then materialise cohort_retention.")
+        record = read_record(connection, RECORD)
+        cohorts = count_cohorts(connection)
+    end = dt.datetime.fromisoformat(record["data_end"]) if record["data_end"] else None
+    draw = partial(
+        draw_heatmap,
+        cells,
+        title=f"{shop.shop().title}: share of users active in the weeks after their signup",
+        definition=f"{record['definition']} "
+        + (f"The data end {end:%Y-%m-%d %H:%M %Z}." if end else "There are no events."),
+        facts={
+            "run": context.run.run_id,
+            "cohorts": str(len({cell.cohort for cell in cells})),
+            "matrix": record["run_id"],
+        },
     )
+    png = draw()
     path = shop.folder() / "retention_heatmap.png"
     write_atomically(path, png)
-    whole = path.read_bytes() == png and png.startswith(b"\x89PNG") and len(rates) == len(sizes)
     return dg.MaterializeResult(
         metadata={
-            "heatmap": png_markdown(png, "Share of users active by month of signup and weeks since"),
+            "heatmap": png_markdown(
+                png if len(png) < MOST_BYTES else draw(numbers=False),
+                "Share of users active by month of signup and weeks since",
+            ),
             "path": dg.MetadataValue.path(str(path)),
-            "cohorts": len(rates),
+            "dagster/row_count": cohorts,
             "bytes": len(png),
         },
-        check_results=[
-            dg.AssetCheckResult(
-                check_name="is_a_picture",
-                passed=whole,
-                description=f"{path.name} holds the picture of {len(rates)} cohorts, {len(png):,} bytes.",
-            )
-        ],
+        check_results=[checks.is_a_picture(read_facts(path.read_bytes()), context.run.run_id, cohorts)],
     )
-
-
-def definition(time_zone: str) -> str:
-    """How the matrix is counted, in a sentence."""
-    return (
-        f"Active: any event. Weeks of seven days from each user's own signup, {time_zone} time; "
-        "only users whose week is over count."
-    )
-
-
-def _publish(connection: Connection, cells: list[Cell]) -> None:
-    """Replace the matrix in the caller's transaction: readers see the old one until the commit."""
-    connection.execute("DELETE FROM analytics.cohort_retention")
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO analytics.cohort_retention (cohort, period, cohort_size, users_observed, active_users, rate,"
-            " rate_low, rate_high) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [
-                (c.cohort, c.period, c.cohort_size, c.users_observed, c.active_users, c.rate, c.rate_low, c.rate_high)
-                for c in cells
-            ],
-        )
 
 
 def _rows(cells: list[Cell]) -> list[list[str]]:
     rows: dict[dt.date, list[str]] = {}
     for cell in cells:
         row = rows.setdefault(cell.cohort, [f"{cell.cohort:%Y-%m}", f"{cell.cohort_size:,}"])
-        row.append("" if cell.rate is None else f"{cell.rate:.0%} ({cell.active_users:,})")
+        row.append("" if cell.rate is None else f"{cell.rate:.0%} ({cell.active_users:,} of {cell.users_observed:,})")
     return list(rows.values())

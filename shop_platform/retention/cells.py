@@ -6,6 +6,7 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -63,26 +64,44 @@ def make_cell(cohort: dt.date, period: int, size: int, observed: int, active: in
     return Cell(cohort, period, size, observed, active, active / observed, low, high)
 
 
-def problems(cells: Sequence[Cell], users: int) -> list[str]:
+def definition(time_zone: str, days: int) -> str:
+    """How the matrix is counted, in two sentences that stand on every chart."""
+    return (
+        f"Active: any event. Week n runs from {days}n days after each user's own signup, {time_zone} time, for {days} "
+        "days; a cell counts only users whose whole week lies within the data."
+    )
+
+
+def problems(cells: Sequence[Cell], users: int, periods: int) -> list[str]:
     """What contradicts the definition in a matrix made from `users` users; empty when nothing does."""
-    found = []
-    sizes = {cell.cohort: cell.cohort_size for cell in cells}
-    if sum(sizes.values()) != users:
-        found.append(f"The cohorts hold {sum(sizes.values())} users, the shop {users}.")
-    for cell in cells:
-        name = f"Cohort {cell.cohort}, week {cell.period}"
-        if cell.users_observed == 0 and (cell.active_users, cell.rate) != (None, None):
-            found.append(f"{name} is not yet known but has a number.")
-        elif cell.users_observed and not 0 <= (cell.active_users or 0) <= cell.users_observed <= cell.cohort_size:
-            found.append(f"{name}: active <= observed <= size does not hold.")
-    by_cohort: dict[dt.date, int] = {}
+    by_cohort: dict[dt.date, list[Cell]] = {}
     for cell in sorted(cells, key=lambda cell: (cell.cohort, cell.period)):
-        if cell.users_observed > by_cohort.get(cell.cohort, cell.cohort_size):
-            found.append(
-                f"Cohort {cell.cohort}: more users have lived through week {cell.period} than the week before."
-            )
-        by_cohort[cell.cohort] = cell.users_observed
+        by_cohort.setdefault(cell.cohort, []).append(cell)
+    found = []
+    total = sum(row[0].cohort_size for row in by_cohort.values())
+    if total != users:
+        found.append(f"The cohorts hold {total:,} users, the shop {users:,}.")
+    for cohort, row in by_cohort.items():
+        if [cell.period for cell in row] != list(range(periods)) or len({cell.cohort_size for cell in row}) != 1:
+            found.append(f"Cohort {cohort} has not one cell of the same size for each week.")
+        found += [complaint for cell in row if (complaint := _contradiction(cell))]
+        found += [
+            f"Cohort {cohort}: more users have lived through week {later.period} than the week before."
+            for earlier, later in pairwise(row)
+            if later.users_observed > earlier.users_observed
+        ]
     return found
+
+
+def _contradiction(cell: Cell) -> str | None:
+    """What is wrong with a cell by itself."""
+    name = f"Cohort {cell.cohort}, week {cell.period}"
+    numbers = (cell.active_users, cell.rate, cell.rate_low, cell.rate_high)
+    if cell.users_observed == 0:
+        return f"{name} is not yet known but has a number." if numbers != (None,) * 4 else None
+    if cell.active_users is None or not 0 <= cell.active_users <= cell.users_observed <= cell.cohort_size:
+        return f"{name}: active <= observed <= size does not hold."
+    return None
 
 
 def matrix(cells: Iterable[Cell], value: str) -> pd.DataFrame:

@@ -11,6 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shop_platform.errors import SourceError
 
+#: Names that are taken: the synthetic shop's, and databases that every PostgreSQL has.
+_TAKEN = ("shop", "postgres", "template0", "template1")
+
 #: SQL in DuckDB's dialect.
 Expression = Annotated[str, Field(min_length=1)]
 
@@ -23,6 +26,18 @@ def _zone(name: str) -> str:
     return name
 
 
+def _free_name(name: str) -> str:
+    if name in _TAKEN:
+        raise ValueError(f"{name!r} is taken, give the shop a name of its own")
+    return name
+
+
+def _relative(pattern: str) -> str:
+    if not pattern or Path(pattern).is_absolute():
+        raise ValueError(f"{pattern!r} is no file name or pattern relative to `base`")
+    return pattern
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,7 +45,7 @@ class _Strict(BaseModel):
 class ShopSection(_Strict):
     """What the shop is called and which conventions it keeps."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$"), AfterValidator(_free_name)]
     title: str
     time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
@@ -39,16 +54,24 @@ class ShopSection(_Strict):
 
 
 class FilesSection(_Strict):
-    """Where the files are. `base` is relative to the TOML file; `SHOP_DATA` takes its place when set."""
+    """Where the files are.
+
+    Attributes:
+        base: a folder, relative to the TOML file; `SHOP_DATA` takes its place when set.
+        tables: a name for each file, or for files of one format that fit a pattern such as `orders/*.csv.gz`.
+    """
 
     base: str = "."
-    tables: dict[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")], str]
+    tables: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")], Annotated[str, AfterValidator(_relative)]],
+        Field(min_length=1),
+    ]
 
 
 class LeaveOut(_Strict):
     """Rows to leave out, and the reason under which they are counted; the first that holds for a row counts."""
 
-    reason: str
+    reason: Annotated[str, Field(min_length=1)]
     where: Expression
 
 
@@ -145,11 +168,22 @@ def read_mapping(path: Path) -> Mapping:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise SourceError(f"There is no file {path}: give the path of a mapping, see docs/your_own_data.md.") from error
+        raise SourceError(
+            f"There is no file {path}: give the path of a mapping, such as examples/online_retail.toml."
+        ) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SourceError(f"{path} can't be read as TOML: {error}.") from error
     try:
         return Mapping.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg'].lower()}" for e in error.errors())
+        problems = "; ".join(_problem(each["type"], each["loc"], each["msg"]) for each in error.errors())
         raise SourceError(f"{path} is not a mapping as it should be: {problems}.") from error
+
+
+def _problem(kind: str, place: tuple[int | str, ...], message: str) -> str:
+    key = ".".join(map(str, place))
+    if kind == "extra_forbidden":
+        return f"the key {key} is unknown"
+    if kind == "missing":
+        return f"the key {key} is missing"
+    return f"{key}: {message.removeprefix('Value error, ')}"

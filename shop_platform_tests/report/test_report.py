@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 import re
@@ -9,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import jsonschema
 import pytest
 from hypothesis import given
@@ -16,14 +18,21 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from shop_platform.records import write_record
-from shop_platform.report.page import render
+from shop_platform.report.assets import shop_report
+from shop_platform.report.page import SECTIONS, line_of, missing_sections, render
 from shop_platform.report.results import collect_results
 from shop_platform.report.sentences import lead
 from shop_platform.report.terminal import print_results
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.shop import ShopResource
 from shop_platform.retention.cells import make_cell
+from shop_platform.retention.heatmap import draw_heatmap
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "results.schema.json").read_text(encoding="utf-8"))
+BASIS = {
+    "users": 40, "events": 1, "data_end": "2025-01-02T00:00:00+00:00", "before_signup": 3, "in_future": 0,
+    "run_id": "counted", "periods": 8, "days": 7, "time_zone": "UTC", "definition": "Active: any event.",
+}  # fmt: skip
 NOW = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
 
 
@@ -42,6 +51,12 @@ def effects(used: tuple[bool, bool], verdict: str = "helps") -> dict[str, Any]:
     }  # fmt: skip
     made = [{"name": use["name"], "size_bytes": 8192, "build_ms": 1.5} for use in uses]
     return {"provenance": {"rows": {"events": 1}}, "queries": [query], "indexes": made, "findings": []}
+
+
+def validate(results: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+    jsonschema.Draft202012Validator(SCHEMA, format_checker=checker).validate(json.loads(json.dumps(results)))
 
 
 def fill(postgres: PostgresResource) -> None:
@@ -63,13 +78,25 @@ def fill(postgres: PostgresResource) -> None:
         )
         write_record(connection, "index_effects", "run", effects((True, False)))
         write_record(connection, "segmented_user_logs", "run", {"documents": 5, "segments": {"bargain_hunter": 5}})
+        write_record(connection, "cohort_retention", "run", BASIS)
         profile = {"name": "bargain_hunter", "supported": False, "margin": 0.01, "queries": ["cheap tea"]}
         write_record(connection, "user_segments", "run", {"segments": [profile]})
 
 
+def line_results(*weeks: str) -> list[dict[str, Any]]:
+    return [{"week": week, "active_users": 10} for week in weeks]
+
+
 def page_of(results: dict[str, Any], heatmap: bytes | None = None) -> str:
     return render(
-        results, title="A <shop>", currency="EUR", notes=("A note.",), run_id="12345678-9", made_at=NOW, heatmap=heatmap
+        results,
+        title="A <shop>",
+        currency="EUR",
+        notes=("A note.",),
+        run_id="12345678-9",
+        made_at=NOW,
+        versions={"Python": "3.11"},
+        heatmap=heatmap,
     )
 
 
@@ -81,7 +108,7 @@ def collected(postgres: PostgresResource) -> dict[str, Any]:
 def test_results_of_every_part_follow_the_schema(postgres: PostgresResource) -> None:
     fill(postgres)
     results = collected(postgres)
-    jsonschema.validate(json.loads(json.dumps(results)), SCHEMA)
+    validate(results)
     assert results["revenue_by_category"] == [{"category": "Tea & <b>more</b>", "purchases": 1, "revenue": "2.50"}]
     assert results["loads"][0]["left_out"] == {"cancelled": 2}
     assert results["last_event"].startswith("2025-01-02T00:00:00")
@@ -89,7 +116,7 @@ def test_results_of_every_part_follow_the_schema(postgres: PostgresResource) -> 
 
 def test_results_of_nothing_follow_the_schema_too(postgres: PostgresResource) -> None:
     results = collected(postgres)
-    jsonschema.validate(json.loads(json.dumps(results)), SCHEMA)
+    validate(results)
     assert results["index_effects"] is None
     assert lead(results) == []
 
@@ -98,6 +125,112 @@ def test_a_page_of_nothing_says_what_to_do(postgres: PostgresResource) -> None:
     page = page_of(collected(postgres))
     assert "materialise index_effects" in page
     assert "No events yet." in page
+
+
+@pytest.mark.parametrize("absent", SECTIONS)
+def test_a_section_without_results_is_left_out_with_a_sentence_and_the_others_stay(
+    postgres: PostgresResource, absent: str
+) -> None:
+    fill(postgres)
+    results = collected(postgres) | {SECTIONS[absent]: None}
+    page = page_of(results)
+    assert set(re.findall('<section id="(\\w+)">', page)) == (set(SECTIONS) | {"provenance"}) - {absent}
+    assert page.count('<p class="absent">') == 1
+    assert missing_sections(page, results) == ()
+
+
+def test_a_page_that_lacks_a_result_is_noticed(postgres: PostgresResource) -> None:
+    fill(postgres)
+    results = collected(postgres)
+    page = page_of(results | {"cohort_retention": None, "segments": None})
+    assert missing_sections(page, results) == ("retention", "segments")
+
+
+def test_the_page_opens_and_closes_its_elements_in_order(postgres: PostgresResource) -> None:
+    fill(postgres)
+    full = collected(postgres)
+    for results in [full, *(full | {result: None} for result in SECTIONS.values())]:
+        page = _Balance()
+        page.feed(page_of(results, heatmap=b"\x89PNG"))
+        assert (page.open, page.wrong) == ([], [])
+
+
+class _Balance(HTMLParser):
+    """Notes each end tag that closes another element than the one opened last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:  # noqa: ARG002  its signature
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """`<line/>` opens nothing."""
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def test_weeks_without_events_break_the_line() -> None:
+    line = line_of(line_results("2025-01-06", "2025-01-13", "2025-02-03", "2025-02-17"))
+    assert line is not None
+    first, lonely, last = line["stretches"]
+    assert first == "0.0,0.0 120.0,0.0"
+    assert lonely == "480.0,0.0 480.0,0.0"
+    assert last == "720.0,0.0 720.0,0.0"
+
+
+@pytest.mark.parametrize("weeks", [(), ("2025-01-06",)])
+def test_less_than_two_weeks_make_no_line(weeks: tuple[str, ...]) -> None:
+    assert line_of(line_results(*weeks)) is None
+
+
+def draw(home: Path, matrix: str) -> bytes:
+    """A heatmap in the shop's folder, of the matrix that a run has counted."""
+    cells = [make_cell(dt.date(2025, 1, 1), 0, 40, 40, 20)]
+    png = draw_heatmap(cells, "A shop", "Any event.", {"matrix": matrix})
+    folder = home / "shops" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "retention_heatmap.png").write_bytes(png)
+    return png
+
+
+def report(postgres: PostgresResource) -> dg.ExecuteInProcessResult:
+    return dg.materialize([shop_report], resources={"postgres": postgres, "shop": ShopResource()})
+
+
+def test_the_asset_writes_the_page_with_the_picture_of_the_stored_matrix(
+    postgres: PostgresResource, home: Path
+) -> None:
+    fill(postgres)
+    png = draw(home, matrix="counted")
+    result = report(postgres)
+    page = (home / "shops" / "shop" / "report.html").read_text(encoding="utf-8")
+    assert base64.b64encode(png).decode() in page
+    assert result.run_id in page
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.passed, check.severity) == (True, dg.AssetCheckSeverity.ERROR)
+
+
+def test_a_picture_of_another_matrix_is_not_shown_beside_this_one(postgres: PostgresResource, home: Path) -> None:
+    fill(postgres)
+    draw(home, matrix="counted by an earlier run")
+    report(postgres)
+    page = (home / "shops" / "shop" / "report.html").read_text(encoding="utf-8")
+    assert "data:image/png" not in page
+    assert "materialise retention_heatmap" in page
+
+
+def test_the_asset_writes_a_page_of_a_part(postgres: PostgresResource, home: Path) -> None:
+    result = report(postgres)
+    (check,) = result.get_asset_check_evaluations()
+    assert check.passed
+    assert "Nothing is stored yet for: performance" in (check.description or "")
+    assert (home / "shops" / "shop" / "report.html").exists()
 
 
 class _Page(HTMLParser):
@@ -135,7 +268,18 @@ def test_what_comes_from_the_data_is_escaped(postgres: PostgresResource) -> None
 def test_the_page_shows_what_was_found_in_each_part(postgres: PostgresResource) -> None:
     fill(postgres)
     page = page_of(collected(postgres))
-    for text in ("idx_1", "not used", "not yet", "cancelled: 2", "cheap tea", "2.50", "by run 12345678"):
+    for text in (
+        "idx_1",
+        "not used",
+        "not yet",
+        "cancelled: 2",
+        "cheap tea",
+        "2.50",
+        "by run 12345678",
+        "3 events lie before",
+        "Seq Scan",
+        "Python",
+    ):
         assert text in page
 
 
@@ -168,7 +312,7 @@ def test_no_sentence_about_indexes_where_all_are_used() -> None:
 @pytest.mark.parametrize("verdict", ["helps", "hurts", "no effect", "unsure"])
 def test_every_verdict_has_a_sentence(verdict: str) -> None:
     results = {"index_effects": effects((True, True), verdict), "cohort_retention": None, "segments": None}
-    assert "4 times as fast as the query as written (95 % interval 4 to 4)" in lead(results)[0]
+    assert "4.0 times as fast as the query as written (95 % interval 3.5 to 4.5)" in lead(results)[0]
 
 
 @given(observed=st.integers(0, 200), share=st.floats(0, 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import io
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shop_platform.retention.cells import Cell, make_cell, matrix, problems, wilson
-from shop_platform.retention.heatmap import draw_heatmap
+from shop_platform.retention.heatmap import draw_heatmap, read_facts
 
 JANUARY, FEBRUARY = dt.date(2025, 1, 1), dt.date(2025, 2, 1)
 
@@ -55,33 +56,59 @@ def test_the_matrix_keeps_cohorts_of_which_nothing_is_known() -> None:
 
 
 def test_a_right_matrix_has_no_problems() -> None:
-    assert problems([make_cell(JANUARY, 0, 10, 10, 9), make_cell(JANUARY, 1, 10, 4, 2)], users=10) == []
+    assert problems([make_cell(JANUARY, 0, 10, 10, 9), make_cell(JANUARY, 1, 10, 4, 2)], users=10, periods=2) == []
 
 
 @pytest.mark.parametrize(
     ("cells", "complaint"),
     [
-        ([make_cell(JANUARY, 0, 9, 9, 9)], "hold 9 users, the shop 10"),
+        ([make_cell(JANUARY, 0, 9, 9, 9), make_cell(JANUARY, 1, 9, 9, 9)], "hold 9 users, the shop 10"),
+        ([make_cell(JANUARY, 0, 10, 9, 9)], "not one cell of the same size for each week"),
+        ([make_cell(JANUARY, 0, 10, 9, 9), make_cell(JANUARY, 1, 9, 9, 9)], "not one cell of the same size"),
         ([Cell(JANUARY, 0, 10, 0, 0, 0.0, 0.0, 0.0)], "not yet known but has a number"),
+        ([Cell(JANUARY, 0, 10, 0, None, None, None, 0.5)], "not yet known but has a number"),
         ([Cell(JANUARY, 0, 10, 5, 7, 1.4, 1.0, 1.0)], "active <= observed"),
+        ([Cell(JANUARY, 0, 10, 5, None, None, None, None)], "active <= observed"),
+        ([Cell(JANUARY, 0, 10, 11, 7, 0.6, 0.5, 0.7)], "active <= observed"),
         ([make_cell(JANUARY, 0, 10, 4, 1), make_cell(JANUARY, 1, 10, 5, 1)], "more users have lived through week 1"),
     ],
 )
 def test_each_contradiction_is_found(cells: list[Cell], complaint: str) -> None:
-    assert any(complaint in found for found in problems(cells, users=10))
+    assert any(complaint in found for found in problems(cells, users=10, periods=2))
+
+
+def picture_of(cohorts: int, *, numbers: bool = True) -> bytes:
+    """A picture whose last cohorts are partly, then not at all, observed."""
+    months = [dt.date(2020 + n // 12, n % 12 + 1, 1) for n in range(cohorts)]
+    cells = [
+        make_cell(month, period, 50, max(0, min(50, 10 * (4 * (cohorts - n) - period))), 0)
+        for n, month in enumerate(months)
+        for period in range(8)
+    ]
+    return draw_heatmap(cells, "A shop", "Any event.", {"run": "r", "cohorts": str(cohorts)}, numbers=numbers)
 
 
 @pytest.mark.parametrize("cohorts", [1, 12, 60])
-def test_the_picture_is_a_small_png_that_grows_with_the_cohorts(cohorts: int) -> None:
-    months = [dt.date(2020 + n // 12, n % 12 + 1, 1) for n in range(cohorts)]
-    cells = [make_cell(m, p, 50, 50 if n + p < cohorts + 4 else 0, 20) for n, m in enumerate(months) for p in range(8)]
-    png = draw_heatmap(matrix(cells, "rate"), dict.fromkeys(months, 50), "A shop", "Any event.")
-    picture = Image.open(io.BytesIO(png))
+def test_the_picture_is_a_png_with_room_for_every_cohort(cohorts: int) -> None:
+    picture = Image.open(io.BytesIO(picture_of(cohorts)))
     assert picture.format == "PNG"
     assert picture.height > 100 + 12 * cohorts
-    assert len(png) < 60_000
+
+
+@pytest.mark.parametrize(("cohorts", "numbers"), [(13, True), (60, False)])
+def test_a_picture_for_the_metadata_is_small(cohorts: int, numbers: bool) -> None:
+    assert len(picture_of(cohorts, numbers=numbers)) < 60_000
+
+
+def test_the_picture_carries_its_facts() -> None:
+    assert read_facts(picture_of(3)) == {"run": "r", "cohorts": "3"}
+
+
+@pytest.mark.parametrize("spoil", [lambda png: png[: len(png) // 2], lambda _: b"", lambda _: b"GIF89a"])
+def test_what_is_no_whole_png_carries_no_facts(spoil: Callable[[bytes], bytes]) -> None:
+    assert read_facts(spoil(picture_of(3))) == {}
 
 
 def test_a_shop_in_which_nothing_is_known_yet_can_be_drawn() -> None:
     cells = [make_cell(JANUARY, period, 5, 0, 0) for period in range(8)]
-    assert draw_heatmap(matrix(cells, "rate"), {JANUARY: 5}, "A shop", "Any event.").startswith(b"\x89PNG")
+    assert draw_heatmap(cells, "A shop", "Any event.", {}).startswith(b"\x89PNG")

@@ -1,240 +1,460 @@
-"""A shop in files: every row is loaded or left out for one stated reason, and mistakes are named."""
+"""A shop in files: what is read, what is left out and why, and what is said when it can't be read."""
 
 from __future__ import annotations
 
+import csv
+import datetime as dt
 import gzip
+import json
+import traceback
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from shop_platform.commerce.loading import load_shop_tables
 from shop_platform.errors import SourceError
+from shop_platform.resources.postgres import PostgresResource
 from shop_platform.settings import Settings
 from shop_platform.sources.base import Extract, Shop
-from shop_platform.sources.files import files_shop
+from shop_platform.sources.load import load_shop
 
-ROOT = Path(__file__).parents[2]
-DATA = ROOT.parent / "shared" / "data"
+Row = dict[str, Any]
+Make = Callable[..., Shop]
 
-MAPPING = """
+TOML = """
 [shop]
-name = "corner"
-title = "Corner shop"
-time_zone = "Europe/Paris"
+name = "corner_shop"
+title = "The corner shop"
+time_zone = "Europe/Berlin"
+currency = "EUR"
+notes = ["As it is."]
 
+[files]
+base = "data"
 [files.tables]
-people = "people.csv"
-things = "things.jsonl"
-acts = "acts/*.csv.gz"
-words = "words.tsv"
+users = "users.csv"
+products = "products.parquet"
+events = "events/*.jsonl"
+searches = "searches.jsonl.gz"
 
 [users]
-from = "people"
-leave_out = [{ reason = "a test account", where = "mail LIKE '%@test'" }]
+from = "users"
 [users.columns]
 user_id = "id"
-signup_date = "timezone('Europe/Paris', TRY_CAST(joined AS TIMESTAMP))"
-country = "'France'"
+signup_date = "joined"
+name = "name"
 
 [products]
-from = "things"
-columns = { product_id = "sku", name = "title", category = "kind", price = "cents / 100" }
+from = "SELECT * FROM products"
+[products.columns]
+product_id = "sku"
+name = "label"
+category = "shelf"
+price = "price"
 
 [events]
-from = "acts"
+from = "events"
+leave_out = [{ reason = "a robot's", where = "robot" }]
 [events.columns]
 user_id = "who"
 product_id = "what"
-event_type = "CASE did WHEN 'buy' THEN 'purchased' WHEN 'look' THEN 'viewed' ELSE did END"
-timestamp = "moment"
+event_type = "CASE did WHEN 'saw' THEN 'viewed' WHEN 'bought' THEN 'purchased' ELSE did END"
+timestamp = "seen_at"
 
 [searches]
-from = "words"
-columns = { user_id = "who", search_query = "q", timestamp = "moment" }
+from = "searches"
+[searches.columns]
+user_id = "user_id"
+search_query = "search_query"
+clicked_product_ids = "clicked_product_ids"
+timestamp = "timestamp"
 """
+
+USERS = [
+    {"id": "abc123", "joined": "2025-01-01T08:00:00Z", "name": "Ada"},
+    {"id": "def", "joined": "2025-01-02 09:00:00+01:00", "name": ""},
+]
+PRODUCTS = [
+    {"sku": "p01", "label": "Headphones", "shelf": "Audio", "price": 99.9},
+    {"sku": "p02", "label": "Speaker", "shelf": "Audio", "price": 20.0},
+]
+EVENTS = [
+    {"who": "abc123", "what": "p02", "did": "bought", "seen_at": "2025-04-01T13:00:00Z", "robot": False},
+    {"who": "abc123", "what": "p01", "did": "saw", "seen_at": "2025-04-01T12:30:00Z", "robot": False},
+]
+SEARCHES = [
+    {
+        "user_id": "abc123",
+        "search_query": "wireless headphones",
+        "clicked_product_ids": ["p01", "p02"],
+        "timestamp": "2025-04-01T12:30:00Z",
+    }
+]
+
+
+def write_shop(
+    folder: Path,
+    *,
+    toml: str = TOML,
+    users: Sequence[Row] = USERS,
+    products: Sequence[Row] = PRODUCTS,
+    events: Sequence[Row] = EVENTS,
+    searches: Sequence[Row] = SEARCHES,
+) -> Path:
+    """A mapping and its files in a folder; returns the mapping's path."""
+    data = folder / "data"
+    (data / "events").mkdir(parents=True, exist_ok=True)
+    with (data / "users.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["id", "joined", "name"])
+        writer.writeheader()
+        writer.writerows(users)
+    pq.write_table(pa.Table.from_pylist(list(products)), data / "products.parquet")
+    half = len(events) // 2
+    for number, part in enumerate((events[:half], events[half:])):
+        text = "".join(json.dumps(row) + "\n" for row in part)
+        (data / "events" / f"{number}.jsonl").write_text(text, encoding="utf-8")
+    with gzip.open(data / "searches.jsonl.gz", "wt", encoding="utf-8") as zipped:
+        zipped.writelines(json.dumps(row) + "\n" for row in searches)
+    config = folder / "shop.toml"
+    config.write_text(toml, encoding="utf-8")
+    return config
 
 
 @pytest.fixture
-def corner(tmp_path: Path) -> Path:
-    """A shop in a few files with a mistake of every kind; returns the path of its mapping."""
-    (tmp_path / "people.csv").write_text(
-        "id,joined,mail\n"
-        "a,2025-06-01 10:00:00,a@x\n"
-        "b,2025-01-01 10:00:00,b@x\n"
-        "b,2025-02-01 10:00:00,b2@x\n"
-        "c,yesterday,c@x\n"
-        ",2025-01-01 10:00:00,d@x\n"
-        "t,2025-01-01 10:00:00,t@test\n",
-        encoding="utf-8",
-    )
-    (tmp_path / "things.jsonl").write_text(
-        '{"sku": "x", "title": "Tea, \\"green\\"", "kind": "Food", "cents": 1999}\n'
-        '{"sku": "y", "title": null, "kind": "Food", "cents": 5}\n'
-        '{"sku": "z", "title": "Refund", "kind": "Food", "cents": -100}\n',
-        encoding="utf-8",
-    )
-    (tmp_path / "acts").mkdir()
-    parts = {
-        "1": "who,what,did,moment\na,x,look,2025-07-01T10:00:00Z\na,x,buy,2025-07-01T10:05:00Z\n",
-        "2": "who,what,did,moment\nb,x,hover,2025-07-02T10:00:00Z\nz,x,look,2025-07-02T10:00:00Z\n"
-        "b,q,look,2025-07-02T10:00:00Z\nb,x,look,soon\n",
-    }
-    for name, text in parts.items():
-        (tmp_path / "acts" / f"{name}.csv.gz").write_bytes(gzip.compress(text.encode()))
-    (tmp_path / "words.tsv").write_text(
-        "who\tq\tmoment\na\tgreen tea\t2025-07-01T09:59:00Z\na\t  \t2025-07-01T09:59:00Z\n", encoding="utf-8"
-    )
-    path = tmp_path / "corner.toml"
-    path.write_text(MAPPING, encoding="utf-8")
-    return path
+def make(tmp_path: Path) -> Make:
+    def made(**changes: Any) -> Shop:
+        return load_shop(Settings(config=write_shop(tmp_path, **changes)))
+
+    return made
 
 
-def shop_of(path: Path) -> Shop:
-    return files_shop(path, Settings())
+def rows_of(extract: Extract) -> list[Row]:
+    rows = [row for batch in extract.batches for row in batch.to_pylist()]
+    assert len(rows) + sum(extract.left_out.values()) == extract.rows_read
+    return rows
 
 
-def rows(extract: Extract) -> pd.DataFrame:
-    return pa.Table.from_batches(list(extract.batches)).to_pandas()
+def at(*parts: int) -> dt.datetime:
+    return dt.datetime(*parts, tzinfo=dt.UTC)  # type: ignore[arg-type,misc]
 
 
-def test_users_are_loaded_or_left_out_for_a_reason(corner: Path) -> None:
-    users = shop_of(corner).source.users()
-    assert users.left_out == {
-        "a test account": 1,
-        "no usable signup_date": 1,
-        "no user_id": 1,
-        "user_id stands more than once": 1,
-    }
-    assert users.rows_read == 6
-    found = rows(users)
-    assert found.user_id.tolist() == ["b", "a"]
-    # Ten in the morning in Paris, in summer.
-    assert found.signup_date.iloc[1] == pd.Timestamp("2025-06-01 08:00", tz="UTC")
+def test_csv_parquet_json_lines_and_gzipped_files_are_read_by_the_mapping(make: Make) -> None:
+    shop = make()
+    assert (shop.name, shop.title, shop.time_zone, shop.currency) == (
+        "corner_shop", "The corner shop", "Europe/Berlin", "EUR",
+    )  # fmt: skip
+    assert (shop.index_prefix, shop.searchers_are_users, shop.notes) == ("corner_shop_", True, ("As it is.",))
+    nobody = {"email": None, "city": None, "country": None}
+    assert rows_of(shop.source.users()) == [
+        {"user_id": "abc123", "signup_date": at(2025, 1, 1, 8), "name": "Ada", **nobody},
+        {"user_id": "def", "signup_date": at(2025, 1, 2, 8), "name": None, **nobody},
+    ]
+    assert rows_of(shop.source.products()) == [
+        {"product_id": "p01", "name": "Headphones", "category": "Audio", "price": Decimal("99.90")},
+        {"product_id": "p02", "name": "Speaker", "category": "Audio", "price": Decimal("20.00")},
+    ]
+    assert rows_of(shop.source.searches()) == [SEARCHES[0] | {"timestamp": at(2025, 4, 1, 12, 30)}]
+    assert shop.source.truth() is None
 
 
-def test_products_are_loaded_or_left_out_for_a_reason(corner: Path) -> None:
-    products = shop_of(corner).source.products()
-    assert products.left_out == {"no name or category": 1, "no usable price": 1}
-    found = rows(products)
-    assert found.name.tolist() == ['Tea, "green"']
-    assert [str(price) for price in found.price] == ["19.99"]
+def test_events_of_several_files_are_numbered_in_the_order_of_time(make: Make) -> None:
+    assert rows_of(make().source.events()) == [
+        {"event_id": 1, "user_id": "abc123", "product_id": "p01", "event_type": "viewed",
+         "timestamp": at(2025, 4, 1, 12, 30)},
+        {"event_id": 2, "user_id": "abc123", "product_id": "p02", "event_type": "purchased",
+         "timestamp": at(2025, 4, 1, 13)},
+    ]  # fmt: skip
 
 
-def test_events_are_loaded_or_left_out_for_a_reason_from_several_files(corner: Path) -> None:
-    events = shop_of(corner).source.events()
-    assert events.left_out == {
-        "no usable timestamp": 1,
-        "unknown event_type": 1,
-        "unknown product": 1,
-        "unknown user": 1,
-    }
-    assert events.rows_read == 6
-    assert rows(events).event_type.tolist() == ["viewed", "purchased"]
+def test_columns_have_the_promised_types(make: Make) -> None:
+    source = make().source
+    assert next(source.products().batches).schema.field("price").type == pa.decimal128(12, 2)
+    assert next(source.events().batches).schema.field("timestamp").type == pa.timestamp("us", "UTC")
+    assert next(source.events().batches).schema.field("event_id").type == pa.int64()
+    assert next(source.users().batches).schema.field("signup_date").type == pa.timestamp("us", "UTC")
+    assert next(source.searches().batches).schema.field("clicked_product_ids").type.value_type == pa.string()
 
 
-def test_searches_are_loaded_or_left_out_for_a_reason(corner: Path) -> None:
-    searches = shop_of(corner).source.searches()
-    assert searches.left_out == {"no search_query": 1}
-    assert rows(searches).clicked_product_ids.map(list).tolist() == [[]]
+def test_the_time_zone_set_takes_the_place_of_the_mappings(tmp_path: Path) -> None:
+    config = write_shop(tmp_path)
+    assert load_shop(Settings(config=config, time_zone="Asia/Tokyo")).time_zone == "Asia/Tokyo"
 
 
-def test_the_fingerprint_changes_with_the_files_and_with_the_mapping(corner: Path) -> None:
-    before = shop_of(corner).source.fingerprint()
-    assert shop_of(corner).source.fingerprint() == before
-    with (corner.parent / "people.csv").open("a", encoding="utf-8") as file:
-        file.write("e,2025-01-01 10:00:00,e@x\n")
-    after = shop_of(corner).source.fingerprint()
-    corner.write_text(MAPPING.replace("cents / 100", "cents / 10"), encoding="utf-8")
-    assert len({before, after, shop_of(corner).source.fingerprint()}) == 3
+def test_the_data_folder_set_takes_the_place_of_the_mappings(tmp_path: Path) -> None:
+    config = write_shop(tmp_path)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    shop = load_shop(Settings(config=config, data=tmp_path / "elsewhere"))
+    assert len(rows_of(shop.source.users())) == 2
 
 
-def test_a_missing_file_is_named_with_the_folder_and_the_way_out(corner: Path) -> None:
-    (corner.parent / "words.tsv").unlink()
-    with pytest.raises(SourceError, match=r"no file words\.tsv in .*Set SHOP_DATA"):
-        shop_of(corner).source.searches()
+USER_FAULTS = [
+    ("no user_id", {"id": " "}),
+    ("user_id of more than 1,000 bytes", {"id": "ü" * 501}),
+    ("no usable signup_date", {"joined": "soon"}),
+    ("no usable signup_date", {"joined": ""}),
+    ("no usable signup_date", {"joined": "infinity"}),
+    ("no usable signup_date", {"joined": "9999-12-31"}),
+    ("user_id stands more than once", {"id": "abc123", "joined": "2025-01-05"}),
+    ("NUL character in a text", {"name": "A\0da"}),
+]
 
 
-def test_shop_data_takes_the_place_of_the_folder(corner: Path, tmp_path: Path) -> None:
-    moved = tmp_path / "elsewhere"
-    moved.mkdir()
-    (corner.parent / "people.csv").rename(moved / "people.csv")
-    source = files_shop(corner, Settings(data=moved)).source
-    with pytest.raises(SourceError, match=r"things\.jsonl in .*elsewhere"):
-        source.users()
+@pytest.mark.parametrize(("reason", "fault"), USER_FAULTS)
+def test_a_user_who_can_not_be_is_left_out_for_a_reason(make: Make, reason: str, fault: Row) -> None:
+    users = [*USERS, {"id": "ghi", "joined": "2025-01-03", "name": "Ida"} | fault]
+    extract = make(users=users).source.users()
+    assert [row["user_id"] for row in rows_of(extract)] == ["abc123", "def"]
+    assert extract.left_out == {reason: 1}
+
+
+def test_of_two_users_with_one_id_the_earlier_signup_is_kept(make: Make) -> None:
+    extract = make(users=[*USERS, {"id": "def", "joined": "2024-12-31", "name": "Dora"}]).source.users()
+    assert [row["name"] for row in rows_of(extract)] == ["Dora", "Ada"]
+    assert extract.left_out == {"user_id stands more than once": 1}
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "complaint"),
+    ("reason", "fault"),
     [
-        ('title = "Corner shop"', "", "shop.title"),
-        ('title = "Corner shop"', 'title = "Corner shop"\nowner = "me"', "shop.owner"),
-        ('name = "corner"', 'name = "Corner Shop"', "shop.name"),
-        ("Europe/Paris", "Mars/Olympus", "time_zone"),
-        ("[shop]", "[shop", "as TOML"),
+        ("no product_id", {"sku": None}),
+        ("product_id of more than 1,000 bytes", {"sku": "p" * 1_001}),
+        ("no name or category", {"label": None}),
+        ("no name or category", {"shelf": " "}),
+        ("category of more than 1,000 bytes", {"shelf": "s" * 1_001}),
+        ("no usable price", {"price": None}),
+        ("no usable price", {"price": -0.01}),
+        ("no usable price", {"price": float("nan")}),
+        ("no usable price", {"price": 1e12}),
+        ("product_id stands more than once", {"sku": "p01"}),
+        ("NUL character in a text", {"label": "\0"}),
     ],
 )
-def test_a_mistake_in_the_mapping_is_named(corner: Path, before: str, after: str, complaint: str) -> None:
-    corner.write_text(MAPPING.replace(before, after, 1), encoding="utf-8")
-    with pytest.raises(SourceError, match=complaint):
-        shop_of(corner)
+def test_a_product_that_can_not_be_is_left_out_for_a_reason(make: Make, reason: str, fault: Row) -> None:
+    extra = {"sku": "p03", "label": "Radio", "shelf": "Audio", "price": 30.0} | fault
+    extract = make(products=[*PRODUCTS, extra]).source.products()
+    assert [row["product_id"] for row in rows_of(extract)] == ["p01", "p02"]
+    assert extract.left_out == {reason: 1}
 
 
-def test_a_wrong_expression_is_named(corner: Path) -> None:
-    corner.write_text(MAPPING.replace('"id"', '"identity"'), encoding="utf-8")
-    with pytest.raises(SourceError, match="identity"):
-        shop_of(corner).source.users()
+def test_a_product_is_not_lost_because_another_row_with_its_id_is_unusable(make: Make) -> None:
+    broken = {"sku": "p01", "label": "A name that comes first", "shelf": "Audio", "price": None}
+    extract = make(products=[broken, *PRODUCTS]).source.products()
+    assert [row["name"] for row in rows_of(extract)] == ["Headphones", "Speaker"]
+    assert extract.left_out == {"no usable price": 1}
 
 
-def test_a_mapping_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no file .*nowhere\.toml"):
-        shop_of(tmp_path / "nowhere.toml")
+@pytest.mark.parametrize(
+    ("reason", "fault"),
+    [
+        ("a robot's", {"robot": True}),
+        ("a robot's", {"robot": True, "seen_at": "never"}),
+        ("no user_id", {"who": None}),
+        ("no product_id", {"what": ""}),
+        ("no usable timestamp", {"seen_at": None}),
+        ("no usable timestamp", {"seen_at": "yesterday"}),
+        ("unknown event_type", {"did": "returned"}),
+        ("unknown event_type", {"did": None}),
+        ("unknown user", {"who": "stranger"}),
+        ("unknown product", {"what": "p99"}),
+        ("NUL character in a text", {"who": "abc\x00123"}),
+    ],
+)
+def test_an_event_that_can_not_be_is_left_out_for_a_reason(make: Make, reason: str, fault: Row) -> None:
+    extract = make(events=[*EVENTS, EVENTS[0] | fault]).source.events()
+    assert [row["product_id"] for row in rows_of(extract)] == ["p01", "p02"]
+    assert extract.left_out == {reason: 1}
 
 
-retail = pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not in ../shared/data")
+def test_an_event_of_a_user_who_was_left_out_is_left_out_as_well(make: Make) -> None:
+    extract = make(users=[USERS[1], USERS[0] | {"joined": "soon"}]).source.events()
+    assert rows_of(extract) == []
+    assert extract.left_out == {"unknown user": 2}
 
 
-@retail
-def test_every_line_of_the_real_shop_is_accounted_for_as_pandas_counts_it() -> None:
-    events = shop_of(ROOT / "examples" / "online_retail.toml").source.events()
-    lines = pd.read_parquet(DATA / "online_retail.parquet")
-    rest = lines
-    counted = {}
-    for reason, condition in {
-        "no customer number": lambda f: f.customer_id.isna(),
-        "cancellation": lambda f: f.invoice_no.str.startswith("C"),
-        "quantity not positive": lambda f: f.quantity <= 0,
-        "price not positive": lambda f: f.unit_price <= 0,
-        "no product: postage, fee, voucher, sample or correction": lambda f: ~f.stock_code.str.match(r"\d{5}"),
-    }.items():
-        out = condition(rest)
-        if out.any():
-            counted[reason] = int(out.sum())
-        rest = rest[~out]
-    loaded = rows(events)
-    assert events.rows_read == len(lines) == 541_909
-    assert events.left_out == counted
-    assert len(loaded) == len(rest)
-    assert loaded.user_id.nunique() == rest.customer_id.nunique()
-    assert loaded.product_id.nunique() == rest.stock_code.nunique()
-    local = loaded.timestamp.dt.tz_convert("Europe/London").dt.tz_localize(None)
-    assert sorted(local) == sorted(rest.invoice_date)
+@pytest.mark.parametrize(
+    ("reason", "fault"),
+    [
+        ("no user_id", {"user_id": None}),
+        ("user_id of more than 1,000 bytes", {"user_id": "u" * 1_001}),
+        ("no search_query", {"search_query": "  "}),
+        ("search_query of more than 1,000 characters", {"search_query": "q" * 1_001}),
+        ("no usable timestamp", {"timestamp": "2025-02-30T00:00:00Z"}),
+        ("clicked_product_ids is no list of ids", {"clicked_product_ids": "p01"}),
+        ("clicked_product_ids is no list of ids", {"clicked_product_ids": ["p01", None]}),
+        ("unknown user", {"user_id": "stranger"}),
+        ("click on an unknown product", {"clicked_product_ids": ["p01", "p99"]}),
+        ("NUL character in a text", {"search_query": "a\0b"}),
+    ],
+)
+def test_a_search_that_can_not_be_is_left_out_for_a_reason(make: Make, reason: str, fault: Row) -> None:
+    extract = make(searches=[*SEARCHES, SEARCHES[0] | fault]).source.searches()
+    assert [row["search_query"] for row in rows_of(extract)] == ["wireless headphones"]
+    assert extract.left_out == {reason: 1}
 
 
-@retail
-def test_customers_and_stock_codes_of_the_real_shop_add_up() -> None:
-    source = shop_of(ROOT / "examples" / "online_retail.toml").source
-    lines = pd.read_parquet(DATA / "online_retail.parquet")
-    users, products, searches = source.users(), source.products(), source.searches()
-    # The lines without a customer number are one row more.
-    assert users.rows_read == lines.customer_id.nunique() + 1
-    assert products.rows_read == lines.stock_code.nunique()
-    assert len(rows(users)) + sum(users.left_out.values()) == users.rows_read
-    assert len(rows(products)) + sum(products.left_out.values()) == products.rows_read
-    assert len(rows(searches)) == searches.rows_read == 480
+def test_a_search_without_clicks_is_one(make: Make) -> None:
+    searches = [SEARCHES[0] | {"clicked_product_ids": clicks} for clicks in (None, [])]
+    assert [row["clicked_product_ids"] for row in rows_of(make(searches=searches).source.searches())] == [[], []]
 
 
-def test_a_conversion_that_fails_says_how_to_leave_the_row_out_instead(corner: Path) -> None:
-    corner.write_text(MAPPING.replace("TRY_CAST", "CAST"), encoding="utf-8")
-    with pytest.raises(SourceError, match="TRY_CAST"):
-        shop_of(corner).source.users()
+def test_searchers_may_be_nobody_the_shop_knows(make: Make) -> None:
+    toml = TOML.replace('currency = "EUR"', "searchers_are_users = false")
+    shop = make(toml=toml, searches=[SEARCHES[0] | {"user_id": "stranger"}])
+    assert not shop.searchers_are_users
+    assert [row["user_id"] for row in rows_of(shop.source.searches())] == ["stranger"]
+
+
+def test_one_row_of_another_type_does_not_spoil_the_others_in_json(make: Make) -> None:
+    """DuckDB gives such a column the type JSON, whose texts would carry quotes."""
+    extract = make(events=[*EVENTS, EVENTS[0] | {"who": 7}]).source.events()
+    assert [row["user_id"] for row in rows_of(extract)] == ["abc123", "abc123"]
+    assert extract.left_out == {"unknown user": 1}
+
+
+def test_semicolons_quotes_and_line_breaks_in_csv_stay_what_they_are(make: Make) -> None:
+    name = 'O"Hara; "Jr.",\nand sons'
+    assert rows_of(make(users=[USERS[0] | {"name": name}]).source.users())[0]["name"] == name
+
+
+def test_an_empty_shop_is_read_as_one(make: Make) -> None:
+    shop = make(users=[])
+    assert rows_of(shop.source.users()) == []
+    assert shop.source.events().left_out == {"unknown user": 2}
+
+
+ANYTHING = st.sampled_from(
+    [None, "", "abc123", "def", "p01", "viewed", "bought", "2025-04-01T12:30:00Z", "x\0", 3, 1.5]
+)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.fixed_dictionaries(dict.fromkeys(("who", "what", "did", "seen_at"), ANYTHING)), max_size=12))
+def test_every_event_is_given_or_left_out_and_twice_the_same(
+    tmp_path_factory: pytest.TempPathFactory, events: list[Row]
+) -> None:
+    rows = [*EVENTS, *({"robot": False} | row for row in events)]
+    shop = load_shop(Settings(config=write_shop(tmp_path_factory.mktemp("shop"), events=rows)))
+    first, second = shop.source.events(), shop.source.events()
+    assert first.rows_read == len(rows)
+    assert rows_of(first) == rows_of(second)
+    assert dict(first.left_out) == dict(second.left_out)
+
+
+def test_postgres_takes_whatever_is_not_left_out(make: Make, postgres: PostgresResource) -> None:
+    nasty = 'quote " comma , \\N \\. \t tab \r\n line 🦊 NULL'
+    ids = ["NULL", "\\N", "\\.", '"', ",", "a\nb", "ü" * 500, "a\0b", "x" * 1_001, " ", "dup", "dup"]
+    times = ["1900-01-01", "2199-12-31T23:59:59.999999Z", "0001-01-01", "infinity", "2025-01-01", "31/12/2025"]
+    users = [{"id": each, "joined": time, "name": nasty} for each in ids for time in times]
+    products = [{"sku": each, "label": nasty, "shelf": "ü" * 500, "price": 9_999_999_999.99} for each in ids]
+    events = [{"who": who, "what": what, "did": "saw", "seen_at": time, "robot": False}
+              for who in ids for what in ids for time in times]  # fmt: skip
+    shop = make(users=users, products=products, events=events)
+    with postgres.connect() as connection:
+        loads = load_shop_tables(connection, shop)
+    assert {name: (load.rows_read, load.adds_up) for name, load in loads.items()} == {
+        "users": (72, True), "products": (12, True), "events": (864, True),
+    }  # fmt: skip
+    with postgres.connect() as connection:
+        stored = connection.execute("SELECT user_id, name FROM users ORDER BY user_id").fetchall()
+    assert stored == sorted((each, nasty) for each in {*ids[:7], "dup"})
+    # "dup" stands twice among the ids that are kept, and three of the times can be.
+    assert loads["events"].rows_loaded == 9 * 9 * 3
+
+
+def test_the_fingerprint_is_that_of_the_mapping_and_of_what_the_files_hold(tmp_path: Path) -> None:
+    def fingerprint(**changes: Any) -> str:
+        return load_shop(Settings(config=write_shop(tmp_path, **changes))).source.fingerprint()
+
+    first = fingerprint()
+    assert fingerprint(toml="# Only a remark.\n" + TOML) == first
+    assert fingerprint(toml=TOML.replace("'bought'", "'paid'")) != first
+    assert fingerprint(users=USERS[:1]) != first
+    assert fingerprint() == first
+
+
+def test_a_missing_file_is_named_with_the_folder_and_what_to_set(tmp_path: Path) -> None:
+    config = write_shop(tmp_path)
+    (tmp_path / "data" / "users.csv").unlink()
+    source = load_shop(Settings(config=config)).source
+    for read in (source.users, source.fingerprint):
+        with pytest.raises(SourceError) as raised:
+            read()
+        for part in ("users.csv", str(tmp_path / "data"), "SHOP_DATA", f"make demo CONFIG={config} DATA="):
+            assert part in str(raised.value)
+
+
+def fault(source_error: pytest.ExceptionInfo[SourceError]) -> str:
+    """All that a log would show of an error, its causes included."""
+    return "".join(traceback.format_exception(source_error.value, limit=0))
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Callable[[str, bytes], str]:
+    def read(name: str, content: bytes) -> str:
+        config = write_shop(tmp_path)
+        (tmp_path / "data" / name).write_bytes(content)
+        with pytest.raises(SourceError) as raised:
+            load_shop(Settings(config=config)).source.events()
+        return fault(raised)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("users.csv", "id,joined,name\n1,2025-01-01,canary-café\n".encode("latin-1"), "not utf-8"),
+        ("users.csv", "id,joined,name\ncanary,2025-01-01,canary\n1,2025-01-01,café\n".encode("latin-1"), "not utf-8"),
+        (
+            "users.csv",
+            b"id,joined,name\n" + b"1,2025-01-01,x\n" * 30_000 + b"canary,canary,canary,canary\n",
+            "Expected",
+        ),
+        ("users.csv", b'id,joined,name\n1,2025-01-01,"canary\n', "users.csv"),
+        ("products.parquet", b"canary", "products.parquet"),
+        ("events/0.jsonl", b'{"who": "canary"}\n{"who":\n', "Malformed JSON"),
+        ("events/0.jsonl", b'{"who": "canary\\ud800"}\n', "surrogate"),
+    ],
+)
+def test_a_file_that_is_none_of_its_kind_is_named_and_not_quoted(
+    broken: Callable[[str, bytes], str], name: str, content: bytes, told: str
+) -> None:
+    message = broken(name, content)
+    assert told in message
+    assert Path(name).suffix in message
+    assert "canary" not in message
+
+
+def test_files_of_several_formats_are_not_read_as_one(tmp_path: Path) -> None:
+    config = write_shop(tmp_path, toml=TOML.replace("events/*.jsonl", "events/*"))
+    (tmp_path / "data" / "events" / "2.csv").write_text("who\n")
+    with pytest.raises(SourceError, match="not all of one format"):
+        load_shop(Settings(config=config)).source.events()
+
+
+def test_a_file_of_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    config = write_shop(tmp_path, toml=TOML.replace("users.csv", "users.xlsx"))
+    (tmp_path / "data" / "users.xlsx").write_text("")
+    with pytest.raises(SourceError, match="neither Parquet, CSV, TSV nor JSON"):
+        load_shop(Settings(config=config)).source.users()
+
+
+def test_an_expression_that_names_no_column_is_shown_with_its_section(make: Make) -> None:
+    with pytest.raises(SourceError, match=r"\[users\] of .*joinde"):
+        make(toml=TOML.replace('"joined"', '"joinde"')).source.users()
+
+
+def test_an_expression_that_fails_on_a_value_is_refused_without_the_value(make: Make) -> None:
+    for expression in ("CAST(name AS INTEGER)", "strptime(name, '%Y')"):
+        with pytest.raises(SourceError) as raised:
+            make(toml=TOML.replace('"joined"', f'"{expression}"')).source.users()
+        assert "[users]" in fault(raised)
+        assert "TRY_CAST" in fault(raised)
+        assert "Ada" not in fault(raised)
