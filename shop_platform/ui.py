@@ -55,26 +55,38 @@ def serve(out: Console, port: int) -> int:
         while process.poll() is None and not signals:
             time.sleep(0.2)
     finally:
-        end_tree(process)
+        end_session(process)
         for number, handler in previous.items():
             signal.signal(number, handler)
     return 0 if signals else process.returncode
 
 
-def end_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started: SIGINT first, SIGKILL for what is left after `GRACE` seconds."""
-    try:
-        root = psutil.Process(process.pid)
-        tree = [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for member in tree:
-        _signal(member, signal.SIGINT if member is root else signal.SIGTERM)
-    _, alive = psutil.wait_procs(tree, timeout=GRACE)
-    for member in alive:
+def end_session(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a session of its own, and all in it: SIGKILL for what is left after `GRACE` seconds.
+
+    By the session, not by parents: who was started late, or outlived its parent, is found as well.
+    """
+    members = _session(process.pid)
+    for member in members:
+        _signal(member, signal.SIGINT if member.pid == process.pid else signal.SIGTERM)
+    psutil.wait_procs(members, timeout=GRACE)
+    late = _session(process.pid)
+    for member in late:
         _signal(member, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=5)
+    psutil.wait_procs(late, timeout=5)
     process.wait(timeout=5)
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    """Living processes of a session."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (OSError, psutil.Error):
+            continue  # it has ended meanwhile
+    return found
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
