@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from shop_platform.commerce.bulk import bulk_loading
 from shop_platform.errors import DataError
 from shop_platform.resources.postgres import Connection, copy_batches
 from shop_platform.sources.base import EVENT_COLUMNS, PRODUCT_COLUMNS, USER_COLUMNS, Extract, Shop
@@ -56,10 +57,11 @@ def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
     if loaded is not None:
         return loaded
     _refuse_to_lose_rows(connection)
-    for table in reversed(TABLES):
-        connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-    extracts = {"users": shop.source.users, "products": shop.source.products, "events": shop.source.events}
-    loads = {table: _load_table(connection, table, extracts[table]()) for table in TABLES}
+    with bulk_loading(connection):
+        for table in reversed(TABLES):
+            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+        extracts = {"users": shop.source.users, "products": shop.source.products, "events": shop.source.events}
+        loads = {table: _load_table(connection, table, extracts[table]()) for table in TABLES}
     _load_truth(connection, shop.source.truth())
     for table, load in loads.items():
         _note(connection, table, shop.name, fingerprint, load)

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from shop_platform.performance.summaries import rebuild_summaries
+from shop_platform.performance.summaries import refresh_summaries
 from shop_platform.resources.postgres import Connection, PostgresResource
 
 TINY = """
@@ -78,7 +78,7 @@ def schemas(connection: Connection) -> set[str]:
 @pytest.fixture
 def readers(random_shop: PostgresResource) -> Iterator[list[tuple[int, ...]]]:
     """Four readers that count filled summary tables without pause; gives the list of what they see."""
-    rebuild_summaries(random_shop)
+    refresh_summaries(random_shop)
     seen: list[tuple[int, ...]] = []
     stop = Event()
 

@@ -64,7 +64,7 @@ def test_every_copy_is_vacuumed_and_analysed(random_shop: PostgresResource) -> N
             "SELECT relname, reltuples, relallvisible >= relpages FROM pg_class c JOIN pg_namespace n"
             r" ON n.oid = relnamespace WHERE nspname LIKE 'lab\_%' AND relkind = 'r'"
         ).fetchall()
-    assert len(rows) == 7
+    assert len(rows) == 9
     assert all(tuples > 0 and visible for _, tuples, visible in rows)
 
 

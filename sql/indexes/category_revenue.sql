@@ -1,13 +1,12 @@
--- Fills category_revenue: purchases and what they brought in, by day and category, at the products' present prices.
--- Days are cut in the session's time zone. Joins before it adds up: a product can change its category or price.
+-- Fills category_revenue from product_sales: purchases and what they brought in, by day and category, at the products'
+-- present prices.
 DELETE FROM category_revenue;
 INSERT INTO category_revenue (day, category, revenue, purchases)
 SELECT
-    timestamp::date,
+    day,
     category,
-    SUM(price),
-    COUNT(*)
-FROM events
+    SUM(price * purchases),
+    SUM(purchases)
+FROM product_sales
 JOIN products USING (product_id)
-WHERE event_type = 'purchased'
-GROUP BY timestamp::date, category;
+GROUP BY day, category;

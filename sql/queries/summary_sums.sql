@@ -1,17 +1,16 @@
--- Summary sums: what the summary tables add up to, beside what the events give.
--- Parameters: none. Reads the summary tables in the search path: SET search_path TO analytics, public.
--- Columns, all bigint: pairs (different users, week by week, in the events), pairs_summed (in weekly_active_users),
--- purchases (in the events), purchases_summed (in category_revenue), then the rows of each summary table.
+-- Summary sums: rows of the summary tables, and what they must agree on.
+-- Parameters: none. Reads the summary tables in the search path: SET search_path TO analytics.
+-- Columns, all bigint: rows of weekly_activity (as the active users of all weeks), weekly_active_users, product_sales,
+-- category_revenue, category_totals; then purchases by product_sales, category_revenue and category_totals.
 SELECT
-    (
-        SELECT COUNT(*)
-        FROM (
-            SELECT DISTINCT timestamp::date - EXTRACT(ISODOW FROM timestamp)::integer, user_id FROM events
-        ) AS pairs
-    ) AS pairs,
-    (SELECT COALESCE(SUM(active_users), 0) FROM weekly_active_users) AS pairs_summed,
-    (SELECT COUNT(*) FROM events WHERE event_type = 'purchased') AS purchases,
-    (SELECT COALESCE(SUM(purchases), 0) FROM category_revenue) AS purchases_summed,
-    (SELECT COUNT(*) FROM weekly_activity) AS weekly_activity,
+    (SELECT COALESCE(SUM(active_users), 0) FROM weekly_active_users) AS weekly_activity,
     (SELECT COUNT(*) FROM weekly_active_users) AS weekly_active_users,
-    (SELECT COUNT(*) FROM category_revenue) AS category_revenue;
+    sales.rows AS product_sales,
+    revenue.rows AS category_revenue,
+    totals.rows AS category_totals,
+    sales.purchases AS purchases_by_product,
+    revenue.purchases AS purchases_by_day,
+    totals.purchases AS purchases_in_total
+FROM (SELECT COUNT(*) AS rows, COALESCE(SUM(purchases), 0) AS purchases FROM product_sales) AS sales
+CROSS JOIN (SELECT COUNT(*) AS rows, COALESCE(SUM(purchases), 0) AS purchases FROM category_revenue) AS revenue
+CROSS JOIN (SELECT COUNT(*) AS rows, COALESCE(SUM(purchases), 0) AS purchases FROM category_totals) AS totals;
