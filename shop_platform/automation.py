@@ -6,6 +6,7 @@ import dagster as dg
 
 from shop_platform.changes import consumed_state, event_state
 from shop_platform.performance.freshness import measurements_outgrown
+from shop_platform.performance.queries import measured_queries
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.segmentation.freshness import LogState, log_state
@@ -102,7 +103,7 @@ def performance_refresh(
     assets = list(SUMMARIES)
     with postgres.connect() as connection:
         if consumed_state(connection, SUMMARIES[0]) not in (None, event_state(connection)) and measurements_outgrown(
-            connection, load_settings().remeasure_growth
+            connection, load_settings().remeasure_growth, measured_queries(load_settings().queries)
         ):
             assets += LABORATORY
     return _events_decision(context, postgres, SUMMARIES[0], assets)

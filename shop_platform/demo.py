@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from shop_platform import automation
 from shop_platform.definitions import build_defs, default_resources
 from shop_platform.performance.freshness import measurements_outgrown
+from shop_platform.performance.queries import measured_queries
 from shop_platform.report.results import collect_results
 from shop_platform.report.terminal import print_results
 from shop_platform.resources.postgres import PostgresResource
@@ -92,7 +93,9 @@ def stored_results(postgres: PostgresResource | None = None) -> dict[str, Any]:
 
 def _measurements_hold(postgres: PostgresResource) -> bool:
     with postgres.connect() as connection:
-        return not measurements_outgrown(connection, load_settings().remeasure_growth)
+        return not measurements_outgrown(
+            connection, load_settings().remeasure_growth, measured_queries(load_settings().queries)
+        )
 
 
 def _run(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Outcome:

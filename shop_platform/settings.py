@@ -89,6 +89,17 @@ class Settings(BaseSettings):
         description="The benchmarks run again once `events` has grown by this share since they last ran.",
     )
 
+    queries: Path | None = Field(
+        None,
+        description="Folder of .sql files, each a query of yours that is measured and advised on like the dashboard's.",
+    )
+    query_time_limit: int = Field(60, ge=1, description="Seconds that one execution of a measured query may take.")
+    index_budget: float = Field(
+        0.5,
+        gt=0,
+        description="Room that the advised indexes may take together, as a share of the measured tables' size.",
+    )
+
     @field_validator("home", mode="after")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

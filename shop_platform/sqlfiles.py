@@ -35,6 +35,11 @@ def read_sql(relative: str) -> SqlFile:
     path = sql_root() / f"{relative}.sql"
     if not path.is_file():
         raise SettingsError(f"No SQL file {relative}.sql in {sql_root()}.")
+    return parse_sql(path)
+
+
+def parse_sql(path: Path) -> SqlFile:
+    """Read any SQL file, in UTF-8."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     count = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shop_platform.errors import DataError, MeasurementError
 from shop_platform.performance.indexes import LIVE, index_files, index_state
-from shop_platform.performance.queries import dashboard_queries
+from shop_platform.performance.queries import Query
 from shop_platform.performance.records import require_provenance
 from shop_platform.records import read_record
 from shop_platform.resources.postgres import Connection
 
 
-def measurements_outgrown(connection: Connection, growth: float) -> bool:
+def measurements_outgrown(connection: Connection, growth: float, queries: Sequence[Query]) -> bool:
     """Whether the benchmarks should run again.
 
     They should where they have not run yet, where the source, the queries or the server's version has changed since,
@@ -32,7 +34,7 @@ def measurements_outgrown(connection: Connection, growth: float) -> bool:
     events, source, version, time_zone = row
     if (then["source"], then["server_version"], then["time_zone"]) != (source, version.split()[0], time_zone):
         return True
-    if then["queries"] != {query.name: query.fingerprint for query in dashboard_queries()}:
+    if then["queries"] != {query.name: query.fingerprint for query in queries}:
         return True
     states = [index_state(connection, LIVE, file.name) for file in index_files()]
     if any(state is None or not state.valid for state in states):

@@ -1,25 +1,27 @@
-"""The laboratory: copies of the shop's tables in schemas of their own, so that measuring never touches live tables."""
+"""The laboratory: a copy of the shop's tables in a schema of its own, so that measuring never touches live tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import perf_counter
 
+import psycopg
 from psycopg import IsolationLevel, sql
 
 from shop_platform.errors import MeasurementError
-from shop_platform.performance.indexes import LIVE, IndexFile, index_state
+from shop_platform.performance.indexes import LIVE, index_state
 from shop_platform.performance.summaries import ANALYTICS, SUMMARIES, fill_summary
 from shop_platform.resources.postgres import Connection, PostgresResource
 
-BASELINE = "lab_baseline"
-INDEXED = "lab_indexed"
+#: Schemas of the copied tables, and of summaries made from these.
+COPY = "lab_copy"
 SUMMARISED = "lab_summaries"
-COPIES = (BASELINE, INDEXED, SUMMARISED)
+COPIES = (COPY, SUMMARISED)
 
-#: Tables that the dashboard's queries read, with their primary keys.
-TABLES = {"products": "product_id", "events": "event_id"}
+#: Tables that are copied, with their primary keys.
+TABLES = {"users": "user_id", "products": "product_id", "events": "event_id"}
 
 #: Advisory lock that a measurement, or a build of indexes, holds.
 LABORATORY_LOCK = 7_301_010
@@ -28,6 +30,14 @@ LABORATORY_LOCK = 7_301_010
 SAMPLE_EVENTS = 5_000_000
 
 _MARK = "Made by shop_platform to measure on; it is dropped and made again."
+
+
+@dataclass(frozen=True)
+class LabIndex:
+    """An index that was built on the copy."""
+
+    size_bytes: int
+    seconds: float
 
 
 @contextmanager
@@ -53,10 +63,10 @@ def laboratory(postgres: PostgresResource) -> Iterator[None]:
 
 
 def copy_live(postgres: PostgresResource, sample_events: int = SAMPLE_EVENTS) -> int:
-    """Copy products and events, as one snapshot shows them, to `lab_baseline`, with primary keys and no other index.
+    """Copy the shop's tables, as one snapshot shows them, to `lab_copy`, with primary keys and no other index.
 
     Removes all copies of an earlier run first. A shop of more than `sample_events` events is copied in part: the
-    events of every k-th user by hash, so that users stay whole; products are copied completely.
+    events of every k-th user by hash, so that users stay whole; users and products are copied completely.
 
     Returns:
         k; 1 where all was copied.
@@ -71,39 +81,45 @@ def copy_live(postgres: PostgresResource, sample_events: int = SAMPLE_EVENTS) ->
         one_user_in = -(-_count(connection, LIVE, "events") // sample_events)
         if one_user_in == 0:
             raise MeasurementError("There are no events to measure on: materialise products and events first.")
-        _create_schema(connection, BASELINE)
+        _create_schema(connection, COPY)
         for table in TABLES:
-            _copy_table(connection, LIVE, BASELINE, table, one_user_in if table == "events" else 1)
-    _settle(postgres, BASELINE, TABLES)
+            _copy_table(connection, LIVE, COPY, table, one_user_in if table == "events" else 1)
+    _settle(postgres, COPY, TABLES)
     return one_user_in
 
 
-def copy_with_indexes(postgres: PostgresResource, files: list[IndexFile]) -> dict[str, float]:
-    """Copy `lab_baseline` to `lab_indexed` and build the indexes there; returns seconds by index.
+def build_indexes(postgres: PostgresResource, statements: Mapping[str, str]) -> dict[str, LabIndex]:
+    """Build indexes on the copy, one after the other; gives size and seconds by name.
 
     Plain builds: nobody else works on the copy, and they wait for no other transaction.
+
+    Args:
+        postgres: the shop's database.
+        statements: CREATE INDEX by the index's name, with unqualified names.
+
+    Raises:
+        MeasurementError: an index can't be built, or is not valid afterwards.
     """
-    with postgres.connect() as connection:
-        drop_copy(connection, INDEXED)
-        _create_schema(connection, INDEXED)
-        for table in TABLES:
-            _copy_table(connection, BASELINE, INDEXED, table, 1)
-    _settle(postgres, INDEXED, TABLES)
-    seconds = {}
+    built = {}
     with postgres.connect(autocommit=True) as connection:
-        set_search_path(connection, INDEXED)
-        for file in files:
+        set_search_path(connection, COPY)
+        for name, statement in statements.items():
             started = perf_counter()
-            connection.execute(file.statement)
-            seconds[file.name] = perf_counter() - started
-            state = index_state(connection, INDEXED, file.name)
+            try:
+                connection.execute(statement)
+            except psycopg.Error as error:
+                raise MeasurementError(f"The index {name} can't be built on the copy: {error}") from error
+            seconds = perf_counter() - started
+            state = index_state(connection, COPY, name)
             if state is None or not state.valid:
-                raise MeasurementError(f"The index {file.name} on the copy {INDEXED} is not valid: run this again.")
-    return seconds
+                raise MeasurementError(f"The index {name} on the copy is not valid: run this again.")
+            built[name] = LabIndex(state.size_bytes, seconds)
+    _settle(postgres, COPY, TABLES)
+    return built
 
 
 def copy_with_summaries(postgres: PostgresResource) -> dict[str, float]:
-    """Fill summary tables in `lab_summaries` from `lab_baseline`, by the SQL that fills the live ones.
+    """Fill summary tables in `lab_summaries` from the copy, by the SQL that fills the live ones.
 
     Returns:
         Seconds by summary table.
@@ -118,7 +134,7 @@ def copy_with_summaries(postgres: PostgresResource) -> dict[str, float]:
                     sql.Identifier(SUMMARISED, table), sql.Identifier(ANALYTICS, table)
                 )
             )
-        set_search_path(connection, SUMMARISED, BASELINE)
+        set_search_path(connection, SUMMARISED, COPY)
         for table in SUMMARIES:
             started = perf_counter()
             fill_summary(connection, table)
@@ -152,13 +168,17 @@ def drop_copy(connection: Connection, schema: str) -> None:
     connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
 
 
-def reuse_baseline(postgres: PostgresResource) -> bool:
-    """Whether the copy `lab_baseline` is there; settles it, since whoever made it may have died before doing so."""
+def reuse_copy(postgres: PostgresResource) -> bool:
+    """Whether the copy is there, without indexes; settles it, since whoever made it may have died before doing so."""
     with postgres.connect() as connection:
-        row = connection.execute("SELECT count(*) FROM pg_tables WHERE schemaname = %s", [BASELINE]).fetchone()
-    if row is None or row[0] != len(TABLES):
+        row = connection.execute(
+            "SELECT (SELECT count(*) FROM pg_tables WHERE schemaname = %(copy)s),"
+            " (SELECT count(*) FROM pg_indexes WHERE schemaname = %(copy)s)",
+            {"copy": COPY},
+        ).fetchone()
+    if row != (len(TABLES), len(TABLES)):
         return False
-    _settle(postgres, BASELINE, TABLES)
+    _settle(postgres, COPY, TABLES)
     return True
 
 
@@ -185,7 +205,7 @@ def _create_schema(connection: Connection, schema: str) -> None:
 
 
 def _copy_table(connection: Connection, source: str, target: str, table: str, one_user_in: int) -> None:
-    """Copy rows in the order in which they lie, so that both copies are laid out alike."""
+    """Copy rows in the order in which they lie: the copy is laid out like the live table."""
     new, old = sql.Identifier(target, table), sql.Identifier(source, table)
     connection.execute("SET LOCAL synchronize_seqscans = off")
     connection.execute(

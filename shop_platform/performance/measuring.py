@@ -1,37 +1,29 @@
-"""Measures queries on the laboratory's copies: times, plans, answers, and the conditions under which."""
+"""Measures queries on the laboratory's copy: times, plans, answers, and the conditions under which."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
-from shop_platform.errors import MeasurementError
-from shop_platform.performance.indexes import IndexFile, index_files, index_state
+from shop_platform.performance.indexes import index_files
 from shop_platform.performance.laboratory import (
-    BASELINE,
-    INDEXED,
+    COPY,
     SUMMARISED,
     TABLES,
+    LabIndex,
+    build_indexes,
     copy_live,
-    copy_with_indexes,
     copy_with_summaries,
     drop_copies,
     fingerprint_table,
-    reuse_baseline,
+    reuse_copy,
     set_search_path,
 )
-from shop_platform.performance.plans import Plan, parse_plan
-from shop_platform.performance.queries import (
-    DashboardQuery,
-    Rows,
-    answer,
-    dashboard_queries,
-    expected_rows,
-    rows_fingerprint,
-)
+from shop_platform.performance.plans import Plan
+from shop_platform.performance.queries import Query, expected_rows, rows_fingerprint
 from shop_platform.performance.records import (
     FORMAT,
     SERVER_SETTINGS,
@@ -39,151 +31,156 @@ from shop_platform.performance.records import (
     BaselineQuery,
     Indexed,
     IndexedQuery,
-    LabIndex,
     LabSummary,
     Measured,
     Provenance,
+    Without,
     require_same_conditions,
 )
-from shop_platform.performance.rounds import ALONE, INTERLEAVED, Rule, take_rounds
-from shop_platform.performance.statistics import median
+from shop_platform.performance.records import LabIndex as IndexRecord
+from shop_platform.performance.rounds import ALONE, INTERLEAVED, Rule
+from shop_platform.performance.statistics import median, ratio_of_medians, verdict
 from shop_platform.performance.summaries import SUMMARIES
+from shop_platform.performance.trials import SEED, Trials, Variant, milliseconds
+from shop_platform.performance.writes import write_costs
 from shop_platform.resources.postgres import Connection, PostgresResource
 
-#: Variants of a query: where its unqualified names lead, and whether the text is the one that reads summaries.
-VARIANTS = {"as_written": (BASELINE, False), "with_indexes": (INDEXED, False), "from_summaries": (SUMMARISED, True)}
 
-_SEED = 1
-
-
-def measure_baseline(postgres: PostgresResource, rule: Rule = ALONE) -> Baseline:
-    """Copy the live tables and measure the dashboard's queries on the copy. Call it holding the `laboratory`.
+def measure_baseline(
+    postgres: PostgresResource, queries: Sequence[Query], time_limit: int, rule: Rule = ALONE
+) -> Baseline:
+    """Copy the live tables and measure queries on the copy, without indexes. Call it holding the `laboratory`.
 
     The copy stays for `measure_indexed`.
 
+    Args:
+        postgres: the shop's database.
+        queries: what to measure.
+        time_limit: seconds that one execution may take.
+        rule: how many times to execute each.
+
     Raises:
-        MeasurementError: there is nothing to measure, or a query's answer changes from one execution to the next.
+        MeasurementError: there is nothing to measure, or a query can't be executed, takes too long, or changes its
+            answer from one execution to the next.
     """
     one_user_in = copy_live(postgres)
-    queries = dashboard_queries()
-    with measuring_session(postgres) as connection:
-        provenance = _provenance(connection, queries, one_user_in)
-        set_search_path(connection, BASELINE)
+    with postgres.connect(autocommit=True) as connection:
+        provenance = provenance_of(connection, queries, one_user_in)
+        set_search_path(connection, COPY)
         expected = expected_rows(connection)
-        measured = [_measure_alone(connection, query, expected[query.name], rule) for query in queries]
+        trials = Trials(connection, frozenset(), time_limit)
+        measured = [_measure_alone(trials, query, expected.get(query.name), rule) for query in queries]
     return Baseline(provenance=provenance, queries=measured)
 
 
-def measure_indexed(postgres: PostgresResource, baseline: Baseline, rule: Rule = INTERLEAVED) -> Indexed:
-    """Measure each query as written, with the three indexes, and from summaries, interleaved, on equal rows.
+def measure_indexed(
+    postgres: PostgresResource,
+    queries: Sequence[Query],
+    baseline: Baseline,
+    time_limit: int,
+    rule: Rule = INTERLEAVED,
+) -> Indexed:
+    """Measure each query as written, with the indexes, all and one by one, rewritten, and from summaries, in turns.
 
-    Works on the copy that `measure_baseline` left, else on a new one. Removes all copies at the end: they take as
-    much room as the tables themselves, and the times, plans and fingerprints are kept. Call it holding the
-    `laboratory`.
+    Works on the copy that `measure_baseline` left, else on a new one. Removes the copy at the end: it takes as much
+    room as the tables themselves, and the times, plans and fingerprints are kept. Call it holding the `laboratory`.
+
+    Args:
+        postgres: the shop's database.
+        queries: those of the baseline.
+        baseline: what `measure_baseline` gave.
+        time_limit: seconds that one execution may take.
+        rule: how many rounds.
 
     Raises:
-        MeasurementError: rows or conditions are not those of the baseline, or the variants' answers differ.
+        MeasurementError: rows or conditions are not those of the baseline, the variants' answers differ, or a query
+            takes too long.
     """
     try:
-        one_user_in = baseline["provenance"]["one_user_in"] if reuse_baseline(postgres) else copy_live(postgres)
-        queries, files = dashboard_queries(), index_files()
-        with measuring_session(postgres) as connection:
-            provenance = _provenance(connection, queries, one_user_in)
+        one_user_in = baseline["provenance"]["one_user_in"] if reuse_copy(postgres) else copy_live(postgres)
+        with postgres.connect() as connection:
+            provenance = provenance_of(connection, queries, one_user_in)
         require_same_conditions(baseline["provenance"], provenance)
-        index_seconds = copy_with_indexes(postgres, files)
-        summary_seconds = copy_with_summaries(postgres)
-        with measuring_session(postgres) as connection:
+        built = build_indexes(postgres, {file.name: file.statement for file in index_files()})
+        filled = copy_with_summaries(postgres)
+        with postgres.connect(autocommit=True) as connection:
+            trials = Trials(connection, frozenset(built), time_limit)
             return Indexed(
                 provenance=provenance,
-                queries=[_measure_variants(connection, query, rule) for query in queries],
-                indexes=[_lab_index(connection, file, index_seconds[file.name]) for file in files],
-                summaries=[_lab_summary(connection, table, summary_seconds[table]) for table in SUMMARIES],
+                queries=[_measure_variants(trials, query, rule) for query in queries],
+                summaries=[_lab_summary(connection, table, filled[table]) for table in SUMMARIES],
+                indexes=_index_records(connection, built),
             )
     finally:
         drop_copies(postgres)
 
 
-def _measure_alone(connection: Connection, query: DashboardQuery, expected: int, rule: Rule) -> BaselineQuery:
-    times, rows = _interleave(connection, {"as_written": (BASELINE, query.text)}, query.name, rule)
+def _measure_alone(trials: Trials, query: Query, expected: int | None, rule: Rule) -> BaselineQuery:
+    variant = Variant(query.text, parameters=query.parameters)
+    times, rows = trials.interleave(query.name, {"as_written": variant}, rule)
     return BaselineQuery(
         name=query.name,
         rounds=len(times["as_written"]),
         rows=len(rows),
         expected_rows=expected,
         answer=rows_fingerprint(rows),
-        measured=_measured(times["as_written"], _explain(connection, BASELINE, query.text)),
+        measured=measured(times["as_written"], trials.explain(query.name, variant)),
     )
 
 
-def _measure_variants(connection: Connection, query: DashboardQuery, rule: Rule) -> IndexedQuery:
-    variants = {
-        name: (schema, query.from_summary if summarised else query.text)
-        for name, (schema, summarised) in VARIANTS.items()
+def variants_of(query: Query, indexes: frozenset[str]) -> dict[str, Variant]:
+    """The ways to answer a query, by name, as `IndexedQuery.variants` has them."""
+    ways = {
+        "as_written": Variant(query.text, parameters=query.parameters),
+        "with_indexes": Variant(query.text, indexes, parameters=query.parameters),
     }
-    times, rows = _interleave(connection, variants, query.name, rule)
+    if query.rewritten is not None:
+        ways["rewritten"] = Variant(query.rewritten, indexes, parameters=query.parameters)
+    if query.from_summary is not None:
+        ways["from_summaries"] = Variant(query.from_summary, schema=SUMMARISED)
+    return ways | {
+        f"only {index}": Variant(query.text, frozenset({index}), parameters=query.parameters)
+        for index in sorted(indexes)
+    }
+
+
+def _measure_variants(trials: Trials, query: Query, rule: Rule) -> IndexedQuery:
+    variants = variants_of(query, trials.built)
+    times, rows = trials.interleave(query.name, variants, rule)
+    first = {way: variants[way] for way in ("as_written", "with_indexes")}
+    cold = trials.cold(query.name, first)
     return IndexedQuery(
         name=query.name,
         question=query.question,
         rounds=len(times["as_written"]),
         rows=len(rows),
-        # Equal, or `_interleave` had raised.
+        # Equal, or `interleave` had raised.
         answers=dict.fromkeys(variants, rows_fingerprint(rows)),
-        variants={
-            name: _measured(times[name], _explain(connection, schema, text))
-            for name, (schema, text) in variants.items()
-        },
-        times_ms={name: [round(1000 * second, 4) for second in seconds] for name, seconds in times.items()},
+        variants={name: measured(times[name], trials.explain(query.name, way)) for name, way in variants.items()},
+        times_ms={name: milliseconds(seconds) for name, seconds in times.items()},
+        without=_leave_one_out(trials, query, times, rule),
+        cold=None if cold is None else {way: 1000 * median(seconds) for way, seconds in cold.items()},
     )
 
 
-def _interleave(
-    connection: Connection, variants: Mapping[str, tuple[str, str]], name: str, rule: Rule
-) -> tuple[dict[str, list[float]], Rows]:
-    """Seconds by variant, and the answer that every execution of every variant gave.
-
-    All variants run in one session, so that none has a warmer process than another.
-    """
-    answers: list[tuple[str, Rows]] = []
-
-    def check(variant: str, rows: Rows) -> None:
-        answers.append((variant, rows))
-        first, expected = answers[0]
-        if rows != expected:
-            raise MeasurementError(
-                f"The query {name} gives different answers {first.replace('_', ' ')} and {variant.replace('_', ' ')}: "
-                "times of different answers can't be compared. Materialise the benchmarks again; if this comes back, "
-                "the SQL files in sql/ do not fit each other."
-            )
-        del answers[1:]
-
-    def preparer(schema: str, text: str) -> Callable[[], Callable[[], Rows]]:
-        def prepare() -> Callable[[], Rows]:
-            set_search_path(connection, schema)
-            return lambda: answer(connection, text)
-
-        return prepare
-
-    seconds = take_rounds({key: preparer(*variant) for key, variant in variants.items()}, check, rule, _SEED)
-    return seconds, answers[0][1]
+def _leave_one_out(trials: Trials, query: Query, times: Mapping[str, list[float]], rule: Rule) -> dict[str, Without]:
+    """What is lost when one of the indexes that help goes: asked only where others could take its place."""
+    helping = [
+        index
+        for index in sorted(trials.built)
+        if verdict(ratio_of_medians(times["as_written"], times[f"only {index}"])) == "helps"
+    ]
+    if not helping or len(trials.built) < 2:
+        return {}
+    variants = {"": Variant(query.text, trials.built, parameters=query.parameters)} | {
+        index: Variant(query.text, trials.built - {index}, parameters=query.parameters) for index in helping
+    }
+    taken, _ = trials.interleave(query.name, variants, rule)
+    return {index: Without(with_all=milliseconds(taken[""]), without=milliseconds(taken[index])) for index in helping}
 
 
-@contextmanager
-def measuring_session(postgres: PostgresResource) -> Iterator[Connection]:
-    """A session that can only read."""
-    with postgres.connect(autocommit=True) as connection:
-        connection.execute("SET default_transaction_read_only = on")
-        yield connection
-
-
-def _explain(connection: Connection, schema: str, text: str) -> Plan:
-    set_search_path(connection, schema)
-    row = connection.execute(
-        sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ") + sql.SQL(text), prepare=False
-    ).fetchone()
-    return parse_plan(None if row is None else row[0])
-
-
-def _measured(seconds: list[float], plan: Plan) -> Measured:
+def measured(seconds: Sequence[float], plan: Plan) -> Measured:
+    """A variant's record."""
     return Measured(
         median_ms=1000 * median(seconds),
         nodes=list(plan.nodes),
@@ -193,9 +190,9 @@ def _measured(seconds: list[float], plan: Plan) -> Measured:
     )
 
 
-def _provenance(connection: Connection, queries: list[DashboardQuery], one_user_in: int) -> Provenance:
-    """The conditions, and the rows of `lab_baseline`."""
-    counted = {table: fingerprint_table(connection, BASELINE, table) for table in TABLES}
+def provenance_of(connection: Connection, queries: Sequence[Query], one_user_in: int) -> Provenance:
+    """The conditions, and the rows of the copy."""
+    counted = {table: fingerprint_table(connection, COPY, table) for table in TABLES}
     settings = connection.execute(
         "SELECT name, current_setting(name) FROM pg_settings WHERE name = ANY(%s)", [list(SERVER_SETTINGS)]
     ).fetchall()
@@ -220,21 +217,27 @@ def _provenance(connection: Connection, queries: list[DashboardQuery], one_user_
         queries={query.name: query.fingerprint for query in queries},
         source=row[2],
         other_sessions=row[3],
+        load=round(os.getloadavg()[0], 2),
+        processors=os.cpu_count() or 1,
+        seed=SEED,
         measured_at=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     )
 
 
-def _lab_index(connection: Connection, file: IndexFile, seconds: float) -> LabIndex:
-    state = index_state(connection, INDEXED, file.name)
-    if state is None or not state.valid:
-        raise MeasurementError(f"The index {file.name} was not valid on the copy after measuring: run this again.")
-    return LabIndex(
-        name=file.name,
-        table=file.table,
-        columns=file.columns,
-        size_bytes=state.size_bytes,
-        build_ms=1000 * seconds,
-    )
+def _index_records(connection: Connection, built: Mapping[str, LabIndex]) -> list[IndexRecord]:
+    files = [file for file in index_files() if file.name in built]
+    costs = write_costs(connection, {file.name: file.table for file in files})
+    return [
+        IndexRecord(
+            name=file.name,
+            table=file.table,
+            columns=file.columns,
+            size_bytes=built[file.name].size_bytes,
+            build_ms=1000 * built[file.name].seconds,
+            write=costs[file.name],
+        )
+        for file in files
+    ]
 
 
 def _lab_summary(connection: Connection, table: str, seconds: float) -> LabSummary:

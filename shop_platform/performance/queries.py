@@ -5,39 +5,57 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from shop_platform import sqlfiles
+from shop_platform.errors import DataError, SettingsError
 from shop_platform.resources.postgres import Connection
 
 #: Names of the dashboard's queries; each has a twin `<name>_from_summary` with the same answer.
 DASHBOARD = ("weekly_active_users", "revenue_by_category")
 
+#: How a query's file names a value: `-- Parameter: user_id = "u0042"`.
+_PARAMETER = "Parameter:"
+
 Rows = list[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class DashboardQuery:
-    """A query and its twin that reads summary tables.
+class Query:
+    """A query that is measured, with other texts that have the same columns and the same answer.
 
     Attributes:
-        name: name of its file in `sql/queries/`.
-        question: what it answers, from the file's header.
+        name: name of its file.
+        question: what it answers: the first line of the file's header.
         text: as written.
-        from_summary: SQL with the same columns and the same answer, from the summary tables.
+        rewritten: other SQL on the same tables, where there is a file `<name>_rewritten.sql`.
+        from_summary: SQL that reads the summary tables, for the dashboard's queries.
+        parameters: values by name, for `%(name)s` in the text.
     """
 
     name: str
     question: str
     text: str
-    from_summary: str
+    rewritten: str | None = None
+    from_summary: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
-        """Changes when either text does."""
-        return hashlib.sha256(f"{self.text}\0{self.from_summary}".encode()).hexdigest()[:16]
+        """Changes when any text or parameter does."""
+        whole = json.dumps([self.text, self.rewritten, self.from_summary, self.parameters], default=str)
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class DashboardQuery(Query):
+    """One of the dashboard's queries: its twin that reads the summary tables is always there."""
+
+    from_summary: str = ""
 
 
 def dashboard_queries() -> list[DashboardQuery]:
@@ -45,14 +63,76 @@ def dashboard_queries() -> list[DashboardQuery]:
     queries = []
     for name in DASHBOARD:
         file = sqlfiles.read_sql(f"queries/{name}")
-        twin = sqlfiles.read_sql(f"queries/{name}_from_summary")
-        queries.append(DashboardQuery(name, file.header.splitlines()[0], file.text, twin.text))
+        queries.append(
+            DashboardQuery(
+                name,
+                file.header.splitlines()[0],
+                file.text,
+                rewritten=sqlfiles.read_sql(f"queries/{name}_rewritten").text,
+                from_summary=sqlfiles.read_sql(f"queries/{name}_from_summary").text,
+            )
+        )
     return queries
 
 
-def answer(connection: Connection, text: str) -> Rows:
+def measured_queries(folder: Path | None) -> list[Query]:
+    """The dashboard's queries, then those of the folder's `.sql` files, by name.
+
+    Raises:
+        SettingsError: there is no such folder.
+        DataError: a file is not one SELECT, names a parameter badly, or is named as another query is.
+    """
+    queries: list[Query] = list(dashboard_queries())
+    if folder is None:
+        return queries
+    if not folder.is_dir():
+        raise SettingsError(
+            f"SHOP_QUERIES names {folder}, which is not a folder: put .sql files into one, or unset it."
+        )
+    files = {path.stem: path for path in sorted(folder.glob("*.sql"))}
+    for name, path in files.items():
+        if name.removesuffix("_rewritten") in files and name.endswith("_rewritten"):
+            continue
+        if name in DASHBOARD:
+            raise DataError(f"{path}: {name} is one of the dashboard's own queries; give the file another name.")
+        queries.append(_read(path, files.get(f"{name}_rewritten")))
+    return queries
+
+
+def _read(path: Path, twin: Path | None) -> Query:
+    from shop_platform.performance.advice.candidates import check_select
+
+    file = sqlfiles.parse_sql(path)
+    other = None if twin is None else sqlfiles.parse_sql(twin)
+    for text, source in ((file.text, path), *(((other.text, twin),) if other else ())):
+        try:
+            check_select(text)
+        except DataError as error:
+            raise DataError(f"{source}: {error}") from error
+    question = next((line for line in file.header.splitlines() if line and not line.startswith(_PARAMETER)), path.stem)
+    return Query(
+        path.stem,
+        question,
+        file.text,
+        rewritten=None if other is None else other.text,
+        parameters=_parameters(path, file.header),
+    )
+
+
+def _parameters(path: Path, header: str) -> dict[str, Any]:
+    lines = [line.removeprefix(_PARAMETER).strip() for line in header.splitlines() if line.startswith(_PARAMETER)]
+    try:
+        return tomllib.loads("\n".join(lines))
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(
+            f'{path}: a parameter is written as in TOML, -- Parameter: user_id = "u0042" or 7 or 2025-01-31 ({error}).'
+        ) from error
+
+
+def answer(connection: Connection, text: str, parameters: Mapping[str, Any] | None = None) -> Rows:
     """Execute a query and fetch all of its rows. Never prepared: a later execution is planned like the first."""
-    return connection.execute(text, prepare=False).fetchall()
+    # Without parameters psycopg leaves % alone, as in LIKE 'a%'.
+    return connection.execute(text, parameters or None, prepare=False).fetchall()
 
 
 def expected_rows(connection: Connection) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict, cast
 from shop_platform.errors import MeasurementError
 
 #: Raised whenever a record's shape changes: older records are then measured anew, never misread.
-FORMAT = 1
+FORMAT = 2
 
 #: Server settings that change plans or times.
 SERVER_SETTINGS = (
@@ -40,6 +40,9 @@ class Provenance(TypedDict):
         queries: fingerprint of its SQL by query.
         source: fingerprint of the loaded source, None where the events were not loaded by the platform.
         other_sessions: sessions of others at work on the server when measuring began.
+        load: processes that wanted a processor, averaged over the minute before, on the machine that measures.
+        processors: that this machine has.
+        seed: of the order of the executions within a round.
         measured_at: ISO 8601, UTC.
     """
 
@@ -54,6 +57,9 @@ class Provenance(TypedDict):
     queries: dict[str, str]
     source: str | None
     other_sessions: int
+    load: float
+    processors: int
+    seed: int
     measured_at: str
 
 
@@ -68,12 +74,21 @@ class Measured(TypedDict):
 
 
 class BaselineQuery(TypedDict):
-    """A query without indexes: `answer` is its result's fingerprint, `expected_rows` was counted in another way."""
+    """A query without indexes.
+
+    Attributes:
+        name: of the query.
+        rounds: number of times.
+        rows: rows of the answer.
+        expected_rows: rows that it must have, counted in another way; None for queries of the user's.
+        answer: fingerprint of the answer.
+        measured: median and plan.
+    """
 
     name: str
     rounds: int
     rows: int
-    expected_rows: int
+    expected_rows: int | None
     answer: str
     measured: Measured
 
@@ -86,7 +101,7 @@ class Baseline(TypedDict):
 
 
 class IndexedQuery(TypedDict):
-    """A query as written, with the indexes, and from summaries, interleaved.
+    """A query in all its variants, interleaved.
 
     Attributes:
         name: of the query.
@@ -94,8 +109,13 @@ class IndexedQuery(TypedDict):
         rounds: number of rounds, each with one time of each variant.
         rows: rows of the answer.
         answers: fingerprint of the answer by variant.
-        variants: medians and plans by variant: `as_written`, `with_indexes`, `from_summaries`.
+        variants: medians and plans by variant: `as_written` without indexes, `with_indexes` with all of them,
+            `rewritten` and `from_summaries` where the query has such twins, and `only <index>` for each index.
         times_ms: the times by variant, in order of the rounds.
+        without: by index that helps alone and next to which others do too: times with all indexes and with all but
+            this one, in turns of their own.
+        cold: medians in ms `as_written` and `with_indexes` right after the tables' buffers were evicted; None where
+            the server can't evict.
     """
 
     name: str
@@ -105,16 +125,43 @@ class IndexedQuery(TypedDict):
     answers: dict[str, str]
     variants: dict[str, Measured]
     times_ms: dict[str, list[float]]
+    without: dict[str, Without]
+    cold: dict[str, float] | None
+
+
+class Without(TypedDict):
+    """Times in ms of a query with all indexes and with all but one, and the indexes used without it."""
+
+    with_all: list[float]
+    without: list[float]
 
 
 class LabIndex(TypedDict):
-    """An index on the copy: what it is on, how large it is, how long building it took."""
+    """An index on the copy.
+
+    Attributes:
+        name: of the index.
+        table: that it is on.
+        columns: as SQL.
+        size_bytes: of the index.
+        build_ms: time that a plain build took.
+        write: what it costs to insert rows into its table.
+    """
 
     name: str
     table: str
     columns: str
     size_bytes: int
     build_ms: float
+    write: WriteCost
+
+
+class WriteCost(TypedDict):
+    """Times in ms to insert `rows` rows in one statement, without any measured index and with only this one."""
+
+    rows: int
+    without_ms: list[float]
+    with_ms: list[float]
 
 
 class LabSummary(TypedDict):

@@ -23,6 +23,9 @@ def provenance(**changes: Any) -> dict[str, Any]:
         "queries": {"q": "abc"},
         "source": None,
         "other_sessions": 0,
+        "load": 0.1,
+        "processors": 2,
+        "seed": 1,
         "measured_at": "2025-01-01T00:00:00+00:00",
     }
     return conditions | changes
@@ -43,8 +46,24 @@ def baseline() -> dict[str, Any]:
     return stored({"provenance": provenance(), "queries": [query]})
 
 
-def indexed(as_written: float = 10.0, with_indexes: float = 5.0, from_summaries: float = 0.1) -> dict[str, Any]:
-    medians = {"as_written": as_written, "with_indexes": with_indexes, "from_summaries": from_summaries}
+def indexed(
+    as_written: float = 10.0,
+    with_indexes: float = 5.0,
+    from_summaries: float = 0.1,
+    only: float = 10.0,
+    without: float = 5.0,
+) -> dict[str, Any]:
+    """A record in which the planner uses the first index only, and with it alone takes as long as with all."""
+    medians = {
+        "as_written": as_written,
+        "with_indexes": with_indexes,
+        "rewritten": 4.0,
+        "from_summaries": from_summaries,
+        f"only {INDEXES[0]}": with_indexes,
+        f"only {INDEXES[1]}": only,
+        f"only {INDEXES[2]}": as_written,
+    }
+    using = ("with_indexes", f"only {INDEXES[0]}")
     query = {
         "name": "q",
         "question": "What is asked?",
@@ -52,12 +71,23 @@ def indexed(as_written: float = 10.0, with_indexes: float = 5.0, from_summaries:
         "rows": 5,
         "answers": dict.fromkeys(medians, "x"),
         "variants": {
-            name: measured(median, *(INDEXES[:1] if name == "with_indexes" else ())) for name, median in medians.items()
+            name: measured(median, *(INDEXES[:1] if name in using else ())) for name, median in medians.items()
         },
-        "times_ms": {name: [median * (1 + 0.001 * i) for i in range(30)] for name, median in medians.items()},
+        "times_ms": {name: times(median) for name, median in medians.items()},
+        "without": {INDEXES[0]: {"with_all": times(with_indexes), "without": times(without)}},
+        "cold": None,
     }
-    made = [{"name": name, "table": "events", "columns": "a", "size_bytes": 8192, "build_ms": 1.0} for name in INDEXES]
+    write = {"rows": 1_000, "without_ms": times(10), "with_ms": times(15)}
+    made = [
+        {"name": name, "table": "events", "columns": "a", "size_bytes": 8192, "build_ms": 1.0, "write": write}
+        for name in INDEXES
+    ]
     return stored({"provenance": provenance(), "queries": [query], "indexes": made, "summaries": []})
+
+
+def times(median: float) -> list[float]:
+    """Thirty times that start at a value and rise by a tenth of a percent each."""
+    return [median * (1 + 0.001 * i) for i in range(30)]
 
 
 def stored(record: dict[str, Any]) -> dict[str, Any]:

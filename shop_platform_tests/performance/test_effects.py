@@ -36,18 +36,62 @@ def test_the_verdict_on_the_indexes_follows_from_the_times(with_indexes: float, 
 
 def test_an_index_is_called_used_when_the_plan_names_it_and_not_used_otherwise() -> None:
     effects = effects_of(examples.indexed())
-    assert {use["name"]: use["used"] for use in effects["queries"][0]["indexes"]} == {
-        "idx_events_product_type": True,
-        "idx_events_user_time": False,
-        "idx_products_category": False,
+    assert {use["name"]: (use["used"], use["used_alone"]) for use in effects["queries"][0]["indexes"]} == {
+        "idx_events_product_type": (True, True),
+        "idx_events_user_time": (False, False),
+        "idx_products_category": (False, False),
     }
-    assert "idx_events_product_type is used by q." in effects["findings"]
-    assert "idx_events_user_time is not used by q." in effects["findings"]
+    assert "idx_events_product_type is used by q: helps, not missed where the others stay." in effects["findings"]
+    assert "idx_events_user_time is not used by q: no effect." in effects["findings"]
+
+
+@pytest.mark.parametrize(
+    ("only", "word"),
+    # Alone, an index that no plan names can't have helped, and has hurt only beyond what is negligible.
+    [(5.0, "no effect"), (10.0, "no effect"), (10.4, "no effect"), (11.5, "hurts")],
+)
+def test_an_index_that_the_planner_does_not_use_never_helps(only: float, word: str) -> None:
+    uses = effects_of(examples.indexed(only=only))["queries"][0]["indexes"]
+    assert [use["verdict"] for use in uses if use["name"] == "idx_events_user_time"] == [word]
+
+
+@pytest.mark.parametrize(
+    ("with_indexes", "word"), [(5.0, "helps"), (10.1, "no effect"), (9.9, "no effect"), (20.0, "hurts")]
+)
+def test_an_index_that_the_planner_uses_is_judged_by_its_times(with_indexes: float, word: str) -> None:
+    uses = effects_of(examples.indexed(with_indexes=with_indexes))["queries"][0]["indexes"]
+    assert [use["verdict"] for use in uses if use["used_alone"]] == [word]
+
+
+@pytest.mark.parametrize(("without", "word"), [(5.0, "not missed"), (9.0, "missed")])
+def test_an_index_is_missed_when_the_query_is_slower_without_it(without: float, word: str) -> None:
+    uses = effects_of(examples.indexed(without=without))["queries"][0]["indexes"]
+    assert [use["missed"] for use in uses] == [word, None, None]
+
+
+def test_what_an_index_costs_those_who_write_is_a_ratio_of_medians() -> None:
+    for cost in effects_of(examples.indexed())["indexes"]:
+        assert cost["insert_slowdown"]["value"] == pytest.approx(1.5)
+        assert cost["rows_per_second"]["without"] == pytest.approx(1.5 * cost["rows_per_second"]["with"])
+
+
+def test_a_query_of_the_users_has_neither_summaries_nor_expected_rows() -> None:
+    baseline, indexed = examples.baseline(), examples.indexed()
+    baseline["queries"][0]["expected_rows"] = None
+    for key in ("rewritten", "from_summaries"):
+        for part in ("variants", "times_ms", "answers"):
+            del indexed["queries"][0][part][key]
+    effects = effects_of(indexed, baseline)
+    assert effects["queries"][0]["summaries_speedup"] is None
+    assert ladder(effects)[0][3:] == ("", "")
+    assert checks.result_rows(effects).passed
+    assert checks.optimised_answers_faster(effects).passed
 
 
 def test_the_gain_is_said_with_its_interval() -> None:
     assert effects_of(examples.indexed())["findings"][0] == (
         "q: with the three indexes 2 times as fast (95 % interval 2 to 2), they help; "
+        "rewritten 2.5 times as fast (95 % interval 2.5 to 2.5), it helps; "
         "from summaries 100 times as fast (95 % interval 100 to 100), they help."
     )
 
@@ -58,6 +102,7 @@ def test_the_ladder_has_a_row_for_each_query() -> None:
             "q",
             "10 ms",
             "5 ms, 2 times as fast (95 % interval 2 to 2)",
+            "4 ms, 2.5 times as fast (95 % interval 2.5 to 2.5)",
             "0.1 ms, 100 times as fast (95 % interval 100 to 100)",
         )
     ]
@@ -110,7 +155,7 @@ def test_records_made_under_different_conditions_are_refused(key: str, value: ob
         effects_of(indexed)
 
 
-@pytest.mark.parametrize("key", ["measured_at", "other_sessions", "live_events", "source"])
+@pytest.mark.parametrize("key", ["measured_at", "other_sessions", "live_events", "source", "load"])
 def test_what_may_differ_between_two_runs_does_not_stop_the_comparison(key: str) -> None:
     indexed = examples.indexed()
     indexed["provenance"][key] = 7

@@ -24,6 +24,10 @@ def measured_shop(random_shop: PostgresResource) -> PostgresResource:
     return random_shop
 
 
+def outgrown_now(connection: Connection, growth: float) -> bool:
+    return measurements_outgrown(connection, growth, dashboard_queries())
+
+
 def store(connection: Connection, **changes: Any) -> None:
     row = connection.execute("SELECT current_setting('server_version')").fetchone()
     assert row is not None
@@ -37,13 +41,13 @@ def store(connection: Connection, **changes: Any) -> None:
 
 def test_a_shop_that_was_never_measured_must_be(random_shop: PostgresResource) -> None:
     with random_shop.connect() as connection:
-        assert measurements_outgrown(connection, 0.1)
+        assert outgrown_now(connection, 0.1)
 
 
 def test_measurements_hold_while_nothing_changes_even_with_no_growth_allowed(measured_shop: PostgresResource) -> None:
     with measured_shop.connect() as connection:
-        assert not measurements_outgrown(connection, 0.1)
-        assert not measurements_outgrown(connection, 0)
+        assert not outgrown_now(connection, 0.1)
+        assert not outgrown_now(connection, 0)
 
 
 @pytest.mark.parametrize(("events", "outgrown"), [(1_999, False), (2_000, True)])
@@ -59,7 +63,7 @@ def test_they_hold_until_the_events_have_moved_by_the_given_share(
 ) -> None:
     with measured_shop.connect() as connection:
         connection.execute(change, [events])
-        assert measurements_outgrown(connection, 0.1) == outgrown
+        assert outgrown_now(connection, 0.1) == outgrown
 
 
 @pytest.mark.parametrize(
@@ -68,10 +72,10 @@ def test_they_hold_until_the_events_have_moved_by_the_given_share(
 def test_they_do_not_hold_under_other_conditions(measured_shop: PostgresResource, changes: dict[str, Any]) -> None:
     with measured_shop.connect() as connection:
         store(connection, **changes)
-        assert measurements_outgrown(connection, 0.1)
+        assert outgrown_now(connection, 0.1)
 
 
 def test_they_do_not_hold_when_an_index_is_gone(measured_shop: PostgresResource) -> None:
     with measured_shop.connect() as connection:
         connection.execute("DROP INDEX idx_products_category")
-        assert measurements_outgrown(connection, 0.1)
+        assert outgrown_now(connection, 0.1)

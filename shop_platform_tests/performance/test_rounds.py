@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from hypothesis import given
@@ -21,10 +22,12 @@ class Bench:
         self.checked: list[str] = []
 
     def take(self, rule: Rule, seed: int = 0) -> dict[str, list[float]]:
-        def variant(name: str) -> Callable[[], Callable[[], str]]:
-            def prepare() -> Callable[[], str]:
-                self.now += 50  # preparing takes long, and is not timed
-                return execute
+        def variant(name: str) -> Callable[[], AbstractContextManager[Callable[[], str]]]:
+            @contextmanager
+            def prepare() -> Iterator[Callable[[], str]]:
+                self.now += 25  # preparing and clearing up take long, and are not timed
+                yield execute
+                self.now += 25
 
             def execute() -> str:
                 self.now += self.seconds[name]
