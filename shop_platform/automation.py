@@ -13,7 +13,7 @@ from shop_platform.segmentation.freshness import LogState, log_state
 from shop_platform.settings import load_settings
 
 SUMMARIES = ("activity_summaries",)
-LABORATORY = ("baseline_benchmark", "commerce_indexes", "indexed_benchmark", "index_effects")
+LABORATORY = ("baseline_benchmark", "commerce_indexes", "indexed_benchmark", "index_effects", "index_advice")
 RETENTION = ("cohort_retention", "retention_heatmap")
 SEGMENTATION = ("search_embeddings", "user_segments", "segmented_user_logs")
 

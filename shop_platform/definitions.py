@@ -10,6 +10,7 @@ import dagster as dg
 from shop_platform import automation
 from shop_platform.commerce import assets as commerce
 from shop_platform.performance import assets as performance
+from shop_platform.performance.advice import assets as advice
 from shop_platform.report import assets as report
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
@@ -48,6 +49,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             performance.commerce_indexes,
             performance.indexed_benchmark,
             performance.index_effects,
+            advice.index_advice,
             performance.activity_summaries,
             retention.cohort_retention,
             retention.retention_heatmap,

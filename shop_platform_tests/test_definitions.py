@@ -21,6 +21,7 @@ GROUPS = {
         "commerce_indexes",
         "indexed_benchmark",
         "index_effects",
+        "index_advice",
         "activity_summaries",
     },
     "retention": {"cohort_retention", "retention_heatmap"},

@@ -81,7 +81,7 @@ def copy_live(postgres: PostgresResource, sample_events: int = SAMPLE_EVENTS) ->
         one_user_in = -(-_count(connection, LIVE, "events") // sample_events)
         if one_user_in == 0:
             raise MeasurementError("There are no events to measure on: materialise products and events first.")
-        _create_schema(connection, COPY)
+        create_schema(connection, COPY)
         for table in TABLES:
             _copy_table(connection, LIVE, COPY, table, one_user_in if table == "events" else 1)
     _settle(postgres, COPY, TABLES)
@@ -127,7 +127,7 @@ def copy_with_summaries(postgres: PostgresResource) -> dict[str, float]:
     seconds = {}
     with postgres.connect() as connection:
         drop_copy(connection, SUMMARISED)
-        _create_schema(connection, SUMMARISED)
+        create_schema(connection, SUMMARISED)
         for table in SUMMARIES:
             connection.execute(
                 sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(
@@ -199,7 +199,8 @@ def fingerprint_table(connection: Connection, schema: str, table: str) -> tuple[
     return int(row[0]), str(row[1])
 
 
-def _create_schema(connection: Connection, schema: str) -> None:
+def create_schema(connection: Connection, schema: str) -> None:
+    """Make a schema of the laboratory's, marked as such."""
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(_MARK)))
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from psycopg import sql
 
-from shop_platform.performance.indexes import index_files
+from shop_platform.errors import MeasurementError
+from shop_platform.performance.indexes import index_files, index_state
 from shop_platform.performance.laboratory import (
     COPY,
     SUMMARISED,
@@ -226,6 +227,10 @@ def provenance_of(connection: Connection, queries: Sequence[Query], one_user_in:
 
 def _index_records(connection: Connection, built: Mapping[str, LabIndex]) -> list[IndexRecord]:
     files = [file for file in index_files() if file.name in built]
+    states = {file.name: index_state(connection, COPY, file.name) for file in files}
+    broken = [name for name, state in states.items() if state is None or not state.valid]
+    if broken:
+        raise MeasurementError(f"No longer valid on the copy after measuring: {', '.join(broken)}. Run this again.")
     costs = write_costs(connection, {file.name: file.table for file in files})
     return [
         IndexRecord(

@@ -14,19 +14,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rule:
-    """When there are enough rounds: after `most`, or after `seconds` of measuring, but never before `least`.
+    """When there are enough rounds: after `most`; or after `seconds` of measuring, but never before `least`.
 
-    Rounds before these, `warm_ups` of them, are not counted: they fill caches.
+    Where that is not enough to tell, there are further stretches of `seconds`, up to `stretches` in all. Rounds before
+    all these, `warm_ups` of them, are not counted: they fill caches.
     """
 
     warm_ups: int
     least: int
     most: int
     seconds: float
+    stretches: int = 1
 
 
 #: With six or seven ways to answer, both queries take some 8 s at 50,000 events; at 5 million some 5 minutes.
-INTERLEAVED = Rule(warm_ups=2, least=15, most=300, seconds=4)
+INTERLEAVED = Rule(warm_ups=2, least=15, most=300, seconds=4, stretches=4)
 
 #: One variant alone: for its own median, which no ratio is made from.
 ALONE = Rule(warm_ups=2, least=11, most=51, seconds=1.0)
@@ -38,6 +40,7 @@ def take_rounds(
     rule: Rule,
     seed: int,
     clock: Callable[[], float] = perf_counter,
+    enough: Callable[[Mapping[str, list[float]]], bool] = lambda _: True,
 ) -> dict[str, list[float]]:
     """Seconds that each variant took in each round.
 
@@ -48,16 +51,19 @@ def take_rounds(
         rule: when to stop.
         seed: of the order within the rounds.
         clock: seconds, monotonic.
+        enough: whether the times taken so far are enough to tell; asked at the end of each stretch.
     """
     order = random.Random(seed)  # noqa: S311  no secret hangs on it
     names = list(variants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    started = clock()
+    started, stretch = clock(), 1
     for number in range(-rule.warm_ups, rule.most):
         if number == 0:
             started = clock()
-        if number >= rule.least and clock() - started >= rule.seconds:
-            break
+        if number >= rule.least and clock() - started >= stretch * rule.seconds:
+            if stretch >= rule.stretches or enough(seconds):
+                break
+            stretch += 1
         order.shuffle(names)
         for name in names:
             with variants[name]() as execute:

@@ -22,7 +22,11 @@ from shop_platform.performance.laboratory import COPY, set_search_path
 from shop_platform.performance.plans import Plan, parse_plan
 from shop_platform.performance.queries import Rows, answer
 from shop_platform.performance.rounds import Rule, take_rounds
+from shop_platform.performance.statistics import NEGLIGIBLE, ratio_of_medians
 from shop_platform.resources.postgres import Connection
+
+#: High end over low end of an interval that is narrow enough, and the distance from 1 at which none need be narrow.
+NARROW, FAR = NEGLIGIBLE, 1.5
 
 _EVICT = "pg_buffercache_evict_relation(regclass)"
 
@@ -90,7 +94,7 @@ class Trials:
             del answers[1:]
 
         ways = {key: partial(self._execution, name, variant) for key, variant in variants.items()}
-        return take_rounds(ways, check, rule, SEED), answers[0][1]
+        return take_rounds(ways, check, rule, SEED, enough=sharp), answers[0][1]
 
     def explain(self, name: str, variant: Variant) -> Plan:
         """The plan of one execution, with the buffers that it touched.
@@ -160,6 +164,17 @@ class Trials:
 
     def _explain(self, how: str, variant: Variant) -> Cursor:
         return self.connection.execute(sql.SQL(how) + sql.SQL(variant.text), variant.parameters or None, prepare=False)
+
+
+def sharp(times: Mapping[str, list[float]]) -> bool:
+    """Whether each variant's ratio to the first one is known well enough to be given its word.
+
+    It is where its interval is narrower than the band that is called no effect, or lies far from 1. Looks at how
+    narrow the interval is, not at what it says: stopping once a result pleases would bend the intervals.
+    """
+    first, *others = times.values()
+    ratios = [ratio_of_medians(first, other) for other in others]
+    return all(r.high / r.low < NARROW or r.low > FAR or r.high < 1 / FAR for r in ratios)
 
 
 def milliseconds(seconds: Sequence[float]) -> list[float]:

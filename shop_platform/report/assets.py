@@ -10,12 +10,12 @@ import dagster as dg
 
 from shop_platform.files import write_atomically
 from shop_platform.metadata import Materialized
+from shop_platform.pictures import read_facts
 from shop_platform.report.page import SECTIONS, missing_sections, render, sections_with_results
 from shop_platform.report.results import collect_results
 from shop_platform.report.sentences import lead
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
-from shop_platform.retention.heatmap import read_facts
 
 #: Larger than this, a page is slow to open on a phone.
 MOST_BYTES = 2_000_000

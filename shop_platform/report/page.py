@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,16 @@ def render(
     environment.filters["number"] = lambda value: f"{value:,}"
     environment.filters["percent"] = lambda value: f"{value:.0%}"
     environment.filters["milliseconds"] = lambda value: f"{value:,.2f} ms"
+    environment.filters["ratio"] = lambda value: f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
+    environment.filters["bar"] = lambda value: f"{_bar(value, results['ladder']):.1f}"
     environment.filters["titled"] = lambda name: name.replace("_", " ").capitalize()
     written = made_at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return environment.get_template("report.html").render(
         results=results,
         sections=sections_with_results(results),
         sentences=lead(results),
-        cohorts=_cohorts(results["cohort_retention"]),
+        ladders=_grouped(results["ladder"], "query"),
+        cohorts=_grouped(results["cohort_retention"] or [], "cohort"),
         line=line_of(results["weekly_active_users"]),
         most=max((float(row["revenue"]) for row in results["revenue_by_category"] or ()), default=0.0),
         conditions=_conditions(results["index_effects"]),
@@ -86,12 +90,18 @@ def missing_sections(page: str, results: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in sections_with_results(results) if f'<section id="{name}">' not in page)
 
 
-def _cohorts(cells: list[dict[str, Any]] | None) -> dict[str, list[dict[str, Any]]]:
-    """Cells by cohort, in order."""
+def _grouped(rows: list[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
+    """Rows by what one of their values is, in order."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for cell in cells or ():
-        found.setdefault(cell["cohort"], []).append(cell)
+    for row in rows:
+        found.setdefault(row[key], []).append(row)
     return found
+
+
+def _bar(speedup: float, ladder: list[dict[str, Any]]) -> float:
+    """Length of a rung's bar in rem: the logarithm of its speedup, the largest of the ladder 10 rem long."""
+    most = max(rung["speedup"]["value"] for rung in ladder if rung["speedup"])
+    return 10 * max(math.log(speedup), 0) / math.log(max(most, 2))
 
 
 def _conditions(effects: dict[str, Any] | None) -> dict[str, str]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from shop_platform.errors import DataError
+from shop_platform.performance.ladder import rungs
 from shop_platform.records import read_record
 from shop_platform.resources.postgres import Connection
 
+if TYPE_CHECKING:
+    from shop_platform.performance.advice.records import Advice
+    from shop_platform.performance.effects import Effects
+
 #: Raised whenever the form of the results changes in a way that a reader would notice.
-FORMAT = 1
+FORMAT = 2
 
 
 def collect_results(connection: Connection) -> dict[str, Any]:
@@ -19,6 +24,8 @@ def collect_results(connection: Connection) -> dict[str, Any]:
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        effects = _record(connection, "index_effects")
+        advice = _record(connection, "index_advice")
         return {
             "format": FORMAT,
             "time_zone": _value(connection, "SELECT current_setting('TimeZone')"),
@@ -26,7 +33,9 @@ def collect_results(connection: Connection) -> dict[str, Any]:
             "loads": _loads(connection),
             "first_event": _value(connection, "SELECT to_json(min(timestamp))#>>'{}' FROM events"),
             "last_event": _value(connection, "SELECT to_json(max(timestamp))#>>'{}' FROM events"),
-            "index_effects": _record(connection, "index_effects"),
+            "index_effects": effects,
+            "index_advice": advice,
+            "ladder": [] if effects is None else rungs(cast("Effects", effects), cast("Advice | None", advice)),
             "weekly_active_users": _rows(
                 connection,
                 "SELECT week::date::text AS week, active_users FROM analytics.weekly_active_users ORDER BY 1",

@@ -15,7 +15,7 @@ def print_results(out: Console, found: dict[str, Any]) -> None:
     """Print the stored results: what was found in sentences, then short tables."""
     for sentence in lead(found):
         out.print(f"\N{BULLET} {sentence}", markup=False)
-    tables = (_loads(found), _ladder(found), _retention(found), _segments(found))
+    tables = (_loads(found), _ladder(found), _advice(found), _retention(found), _segments(found))
     for table in tables:
         if table.row_count:
             out.print()
@@ -39,15 +39,30 @@ def _loads(found: dict[str, Any]) -> Table:
 
 
 def _ladder(found: dict[str, Any]) -> Table:
-    table = _table("Queries, median in ms", "query", "as written", "with the three indexes", "from summaries")
-    for query in (found["index_effects"] or {"queries": []})["queries"]:
-        rungs = [f"{query['as_written']['median_ms']:.2f}"]
-        for way, speedup in (("with_indexes", "indexes_speedup"), ("from_summaries", "summaries_speedup")):
-            ratio = query[speedup]
-            rungs.append(
-                f"{query[way]['median_ms']:.2f}, x {ratio['value']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+    table = _table("Queries, in turns on a copy", "query, answered", "median, ms", "times as fast", "95 % interval", "")
+    query = None
+    for rung in found["ladder"]:
+        if rung["query"] != query:
+            query = rung["query"]
+            table.add_row(query)
+        speedup = rung["speedup"]
+        gain = (
+            ("", "")
+            if speedup is None
+            else (
+                f"{speedup['value']:,.3g}",
+                f"{speedup['low']:,.3g} to {speedup['high']:,.3g}",
             )
-        table.add_row(query["name"], *rungs)
+        )
+        table.add_row(f"  {rung['way']}", f"{rung['median_ms']:,.3g}", *gain, rung["verdict"] or "")
+    return table
+
+
+def _advice(found: dict[str, Any]) -> Table:
+    table = _table("Advised indexes, tried on a copy", "statement to paste", "KiB")
+    for candidate in (found["index_advice"] or {"candidates": []})["candidates"]:
+        if candidate["chosen"]:
+            table.add_row(candidate["statement"], f"{candidate['size_bytes'] / 1024:,.0f}")
     return table
 
 

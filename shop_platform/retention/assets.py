@@ -97,7 +97,8 @@ def retention_heatmap(
     context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource
 ) -> Materialized:
     """Draw the published matrix into the shop's folder."""
-    from shop_platform.retention.heatmap import draw_heatmap, read_facts
+    from shop_platform.pictures import read_facts
+    from shop_platform.retention.heatmap import draw_heatmap
 
     with postgres.connect() as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")

@@ -1,12 +1,12 @@
-"""Draws the retention matrix with Seaborn. Pure: cells in, PNG out, and the facts that a PNG of ours carries."""
+"""Draws the retention matrix with Seaborn. Pure: cells in, PNG out."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from shop_platform.pictures import small_png
 from shop_platform.retention.cells import Cell, matrix
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def draw_heatmap(
         cells: at least one; any order.
         title: what is shown.
         definition: how it was counted and from which data; stands below the picture.
-        facts: stored inside the PNG as texts, where `read_facts` finds them.
+        facts: stored inside the PNG as texts, where `pictures.read_facts` finds them.
         numbers: write the rates into the cells, where these are tall enough.
     """
     import seaborn as sns
@@ -70,24 +70,7 @@ def draw_heatmap(
     figure.suptitle(textwrap.fill(title, round(width * 10)), x=0.01, ha="left", fontsize=11)
     figure.supxlabel(textwrap.fill(definition, round(width * 15)), x=0.01, ha="left", fontsize=7.5, color="#333333")
     _explain(axes, cells, stars=numbers)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=110)
-    return _small(drawn, facts)
-
-
-def read_facts(png: bytes) -> dict[str, str]:
-    """The facts that were stored inside a PNG; none where it is no PNG.
-
-    The whole picture is decoded, so that a truncated one counts as none.
-    """
-    from PIL import Image, PngImagePlugin
-
-    try:
-        picture = Image.open(io.BytesIO(png), formats=["PNG"])
-        picture.load()
-    except (OSError, SyntaxError):  # what Pillow raises for something that is no whole PNG
-        return {}
-    return dict(picture.text) if isinstance(picture, PngImagePlugin.PngImageFile) else {}
+    return small_png(figure, facts)
 
 
 def _write_numbers(axes: Axes, rates: pd.DataFrame, cells: Sequence[Cell], size: float) -> None:
@@ -143,16 +126,3 @@ def _explain(axes: Axes, cells: Sequence[Cell], *, stars: bool) -> None:
             handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, frameon=False,
             borderaxespad=0.3, borderpad=0.1, handletextpad=0.5,
         )  # fmt: skip
-
-
-def _small(drawn: io.BytesIO, facts: Mapping[str, str]) -> bytes:
-    """The picture in 96 colours: a third of the bytes, since Dagster keeps it with every materialisation."""
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
-    texts = PngInfo()
-    for name, fact in facts.items():
-        texts.add_itxt(name, fact)
-    small = io.BytesIO()
-    Image.open(drawn).convert("RGB").quantize(96).save(small, format="png", optimize=True, pnginfo=texts)
-    return small.getvalue()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
@@ -21,7 +21,9 @@ class Bench:
         self.ran: list[str] = []
         self.checked: list[str] = []
 
-    def take(self, rule: Rule, seed: int = 0) -> dict[str, list[float]]:
+    def take(
+        self, rule: Rule, seed: int = 0, enough: Callable[[Mapping[str, list[float]]], bool] = lambda _: True
+    ) -> dict[str, list[float]]:
         def variant(name: str) -> Callable[[], AbstractContextManager[Callable[[], str]]]:
             @contextmanager
             def prepare() -> Iterator[Callable[[], str]]:
@@ -40,7 +42,8 @@ class Bench:
             assert name == result
             self.checked.append(name)
 
-        return take_rounds({name: variant(name) for name in self.seconds}, check, rule, seed, lambda: self.now)
+        variants = {name: variant(name) for name in self.seconds}
+        return take_rounds(variants, check, rule, seed, lambda: self.now, enough)
 
 
 def test_each_variant_is_timed_once_a_round_without_its_preparation() -> None:
@@ -77,3 +80,10 @@ def test_the_order_within_rounds_varies_and_follows_from_the_seed() -> None:
     assert len(orders) == 6
     assert all(sorted(order) == ["a", "b", "c"] for order in orders)
     assert first.ran == again.ran != other.ran
+
+
+def test_there_are_further_stretches_until_there_is_enough_to_tell() -> None:
+    rule = Rule(warm_ups=0, least=2, most=1_000, seconds=300, stretches=3)
+    assert len(Bench(a=10.0).take(rule)["a"]) == 5
+    assert len(Bench(a=10.0).take(rule, enough=lambda times: len(times["a"]) >= 8)["a"]) == 10
+    assert len(Bench(a=10.0).take(rule, enough=lambda _: False)["a"]) == 15

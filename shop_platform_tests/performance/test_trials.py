@@ -10,7 +10,7 @@ from shop_platform.errors import MeasurementError
 from shop_platform.performance import laboratory as lab
 from shop_platform.performance.indexes import index_files
 from shop_platform.performance.rounds import Rule
-from shop_platform.performance.trials import Trials, Variant
+from shop_platform.performance.trials import Trials, Variant, sharp
 from shop_platform.performance.writes import write_costs
 from shop_platform.resources.postgres import PostgresResource
 
@@ -118,3 +118,16 @@ def test_what_writing_costs_is_measured_by_inserts_that_leave_no_row(trials: Tri
     }
     assert all(time > 0 for cost in costs.values() for time in (*cost["with_ms"], *cost["without_ms"]))
     assert trials.connection.execute("SELECT count(*) FROM lab_copy.events").fetchone() == (20_000,)
+
+
+@pytest.mark.parametrize(
+    ("other", "enough"),
+    [
+        ([10.0] * 30, True),
+        ([5.0, 6.0] * 15, True),  # wide, but far from the first
+        ([9.0, 11.5] * 15, False),
+    ],
+)
+def test_an_interval_is_sharp_when_it_is_narrow_or_far_from_one(other: list[float], enough: bool) -> None:
+    assert sharp({"a": [10.0] * 30, "b": [10.0] * 30, "c": other}) == enough
+    assert sharp({"a": [10.0] * 30})

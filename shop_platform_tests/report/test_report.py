@@ -8,7 +8,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 import jsonschema
@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from shop_platform.performance.ladder import rungs
 from shop_platform.records import write_record
 from shop_platform.report.assets import shop_report
 from shop_platform.report.page import SECTIONS, line_of, missing_sections, render
@@ -36,6 +37,12 @@ BASIS = {
 NOW = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
 
 
+CONDITIONS: dict[str, Any] = {
+    "rows": {"events": 1}, "fingerprints": {}, "settings": {}, "server_version": "18.4", "time_zone": "UTC",
+    "queries": {},
+}  # fmt: skip
+
+
 def measured(ms: float) -> dict[str, Any]:
     return {"median_ms": ms, "nodes": ["Seq Scan"], "indexes": [], "buffers_hit": 1, "buffers_read": 0}
 
@@ -43,14 +50,55 @@ def measured(ms: float) -> dict[str, Any]:
 def effects(used: tuple[bool, bool], verdict: str = "helps") -> dict[str, Any]:
     """A record of index_effects for one query and two indexes."""
     speedup = {"value": 4.0, "low": 3.5, "high": 4.5}
-    uses = [{"name": f"idx_{n}", "used": use} for n, use in enumerate(used)]
+    uses = [
+        {
+            "name": f"idx_{n}", "used": use, "used_alone": use, "speedup": speedup, "verdict": "helps",
+            "buffers_before": 2, "buffers_after": 1, "missed": "missed" if use else None,
+            "missed_slowdown": speedup if use else None,
+        }
+        for n, use in enumerate(used)
+    ]  # fmt: skip
     query = {
-        "name": "weekly_active_users", "question": "Who?", "rows": 3, "rounds": 30, "as_written": measured(20.0),
-        "with_indexes": measured(5.0), "from_summaries": measured(5.0), "indexes_speedup": speedup,
-        "summaries_speedup": speedup, "indexes_verdict": verdict, "summaries_verdict": "helps", "indexes": uses,
+        "name": "weekly_active_users", "question": "Who?", "rows": 3, "expected_rows": 3, "rounds": 30,
+        "as_written": measured(20.0), "with_indexes": measured(5.0), "rewritten": None,
+        "from_summaries": measured(5.0), "indexes_speedup": speedup, "rewritten_speedup": None,
+        "summaries_speedup": speedup, "indexes_verdict": verdict, "rewritten_verdict": None,
+        "summaries_verdict": "helps", "indexes": uses, "cold": None,
     }  # fmt: skip
-    made = [{"name": use["name"], "size_bytes": 8192, "build_ms": 1.5} for use in uses]
-    return {"provenance": {"rows": {"events": 1}}, "queries": [query], "indexes": made, "findings": []}
+    made = [
+        {
+            "name": use["name"], "table": "events", "columns": "user_id", "size_bytes": 8192, "build_ms": 1.5,
+            "insert_slowdown": {"value": 1.5 + n, "low": 1.4 + n, "high": 1.7 + n},
+            "rows_per_second": {"without": 3.0, "with": 2.0},
+        }
+        for n, use in enumerate(uses)
+    ]  # fmt: skip
+    return {"provenance": CONDITIONS, "queries": [query], "indexes": made, "findings": []}
+
+
+def advice(**conditions: Any) -> dict[str, Any]:
+    """A record of index_advice that advises one index for the same query."""
+    speedup = {"value": 8.0, "low": 7.5, "high": 8.5}
+    candidate = {
+        "name": "idx_best", "table": "events", "kind": "partial", "reason": "It holds purchases only.",
+        "statement": "CREATE INDEX CONCURRENTLY idx_best ON events (product_id) WHERE event_type = 'purchased';",
+        "size_bytes": 4096, "build_ms": 2.0, "chosen": True, "lock": "Blocks nobody.", "insert_slowdown": speedup,
+        "queries": {"weekly_active_users": {"used": True, "speedup": speedup, "verdict": "helps"}},
+    }  # fmt: skip
+    other = {"name": "idx_other", "chosen": False, "insert_slowdown": None} | {
+        "queries": {"weekly_active_users": {"used": False, "speedup": None, "verdict": "no effect"}}
+    }
+    query = {
+        "name": "weekly_active_users", "rounds": 30, "as_written": measured(20.0), "given": measured(5.0),
+        "advised": measured(2.5), "advised_speedup": speedup, "against_given": speedup, "verdict": "helps",
+        "rewriting": None,
+        "summary": {"statements": ["CREATE TABLE t", "SELECT 1"], "reason": "r", "median_ms": 1.0,
+                    "speedup": speedup, "verdict": "helps"},
+    }  # fmt: skip
+    return {
+        "provenance": CONDITIONS | conditions, "tables_bytes": 100, "budget_bytes": 5000, "advised_bytes": 4096,
+        "candidates": [candidate, candidate | other], "queries": [query],
+    }  # fmt: skip
 
 
 def validate(results: dict[str, Any]) -> None:
@@ -77,6 +125,7 @@ def fill(postgres: PostgresResource) -> None:
             "INSERT INTO analytics.user_segments VALUES ('u', 'bargain_hunter', 0.4, 3, 'm')"
         )
         write_record(connection, "index_effects", "run", effects((True, False)))
+        write_record(connection, "index_advice", "run", advice())
         write_record(connection, "segmented_user_logs", "run", {"documents": 5, "segments": {"bargain_hunter": 5}})
         write_record(connection, "cohort_retention", "run", BASIS)
         profile = {"name": "bargain_hunter", "supported": False, "margin": 0.01, "queries": ["cheap tea"]}
@@ -142,7 +191,7 @@ def test_a_section_without_results_is_left_out_with_a_sentence_and_the_others_st
 def test_a_page_that_lacks_a_result_is_noticed(postgres: PostgresResource) -> None:
     fill(postgres)
     results = collected(postgres)
-    page = page_of(results | {"cohort_retention": None, "segments": None})
+    page = page_of(results | {"index_advice": None, "cohort_retention": None, "segments": None})
     assert missing_sections(page, results) == ("retention", "segments")
 
 
@@ -288,30 +337,61 @@ def test_the_terminal_shows_what_was_found_in_each_part(postgres: PostgresResour
     console = Console(record=True, width=160)
     print_results(console, collected(postgres))
     text = console.export_text()
-    for part in ("25%", "bargain_hunter", "x 4.00 (3.50 to 4.50)", "2025-01"):
+    for part in (
+        "25%",
+        "bargain_hunter",
+        "3.5 to 4.5",
+        "with advised indexes",
+        "CREATE INDEX CONCURRENTLY idx_best",
+        "2025-01",
+    ):
         assert part in text
 
 
 @pytest.mark.parametrize(
     ("used", "sentence"),
     [
-        ((True, False), "One of the two indexes is used by neither query: idx_1."),
-        ((False, False), "None of the two indexes is used by either query."),
+        ((True, False), "One of the two indexes is used by none of the queries: idx_1."),
+        ((False, False), "None of the two indexes is used by any of the queries."),
+        (
+            (True, False),
+            "With idx_1, which helps nobody here, inserts take 2.5 times as long (95 % interval 2.4 to 2.7).",
+        ),
     ],
 )
 def test_idle_indexes_are_named(used: tuple[bool, bool], sentence: str) -> None:
-    results = {"index_effects": effects(used), "cohort_retention": None, "segments": None}
+    results = {"index_effects": effects(used), "index_advice": None, "cohort_retention": None, "segments": None}
     assert sentence in lead(results)
 
 
 def test_no_sentence_about_indexes_where_all_are_used() -> None:
-    results = {"index_effects": effects((True, True)), "cohort_retention": None, "segments": None}
-    assert not [sentence for sentence in lead(results) if "neither" in sentence]
+    results = {"index_effects": effects((True, True)), "index_advice": None, "cohort_retention": None, "segments": None}
+    assert not [sentence for sentence in lead(results) if "none of" in sentence or "inserts" in sentence]
+
+
+def test_the_advice_is_told_where_it_beats_the_given_indexes() -> None:
+    results = {"index_effects": effects((True, True)), "index_advice": advice(), "cohort_retention": None}
+    sentence = "with the advised indexes 8.0 times as fast as with the three given (95 % interval 7.5 to 8.5)"
+    assert any(sentence in told for told in lead(results | {"segments": None}))
+    results["index_advice"]["queries"][0]["against_given"]["low"] = 0.9
+    assert not any("advised" in told for told in lead(results | {"segments": None}))
+
+
+def test_advice_from_other_rows_stands_on_no_ladder_of_these() -> None:
+    ways = [rung["way"] for rung in rungs(cast("Any", effects((True, True))), cast("Any", advice()))]
+    assert ways == ["as written", "with the three indexes", "with advised indexes", "from summaries"]
+    other = advice(rows={"events": 2})
+    assert len(rungs(cast("Any", effects((True, True))), cast("Any", other))) == 3
 
 
 @pytest.mark.parametrize("verdict", ["helps", "hurts", "no effect", "unsure"])
 def test_every_verdict_has_a_sentence(verdict: str) -> None:
-    results = {"index_effects": effects((True, True), verdict), "cohort_retention": None, "segments": None}
+    results = {
+        "index_effects": effects((True, True), verdict),
+        "index_advice": None,
+        "cohort_retention": None,
+        "segments": None,
+    }
     assert "4.0 times as fast as the query as written (95 % interval 3.5 to 4.5)" in lead(results)[0]
 
 
@@ -319,6 +399,6 @@ def test_every_verdict_has_a_sentence(verdict: str) -> None:
 def test_a_rate_is_told_only_from_enough_users(observed: int, share: float) -> None:
     cell = make_cell(dt.date(2025, 3, 1), 1, 200, observed, int(share * observed))
     cells = [vars(cell) | {"cohort": "2025-03-01"}]
-    found = lead({"index_effects": None, "cohort_retention": cells, "segments": None})
+    found = lead({"index_effects": None, "index_advice": None, "cohort_retention": cells, "segments": None})
     told = [sentence for sentence in found if re.match(r"\d+% of the users who signed up in March 2025", sentence)]
     assert bool(told) == (observed >= 30)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from shop_platform.pictures import read_facts
 from shop_platform.retention.cells import Cell, make_cell, matrix, problems, wilson
-from shop_platform.retention.heatmap import draw_heatmap, read_facts
+from shop_platform.retention.heatmap import draw_heatmap
 
 JANUARY, FEBRUARY = dt.date(2025, 1, 1), dt.date(2025, 2, 1)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from shop_platform import sqlfiles
 from shop_platform.changes import consumed_state, event_state
+from shop_platform.pictures import read_facts
 from shop_platform.records import read_record
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.resources.shop import ShopResource
@@ -24,7 +25,6 @@ from shop_platform.retention import assets
 from shop_platform.retention.cells import Cell, make_cell
 from shop_platform.retention.checks import is_a_picture
 from shop_platform.retention.counting import lock_matrix, publish, read_cells
-from shop_platform.retention.heatmap import read_facts
 
 UTC = dt.UTC
 Count = tuple[int, int, int]

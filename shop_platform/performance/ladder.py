@@ -1,0 +1,147 @@
+"""The ladder: what each way to answer a question buys, from the query as written to the summaries. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from shop_platform.pictures import small_png
+
+if TYPE_CHECKING:
+    from shop_platform.performance.advice.records import Advice
+    from shop_platform.performance.effects import Effects, Interval
+    from shop_platform.performance.statistics import Verdict
+
+#: What must be the same for two records to stand on one ladder.
+_SAME = ("rows", "fingerprints", "settings", "server_version", "time_zone", "queries")
+
+#: By verdict; told apart in grey too, and to the colour-blind.
+_COLOURS = {"helps": "#00695c", "no effect": "#9e9e9e", "hurts": "#b5481b", "unsure": "#c9a227"}
+
+
+class Rung(TypedDict):
+    """One way to answer a question.
+
+    Attributes:
+        query: name of the query.
+        way: such as `as written`.
+        median_ms: of the query answered this way.
+        speedup: how many times as fast as written, measured in turns; None for the query as written.
+        verdict: the word for it.
+    """
+
+    query: str
+    way: str
+    median_ms: float
+    speedup: Interval | None
+    verdict: Verdict | None
+
+
+def rungs(effects: Effects, advice: Advice | None) -> list[Rung]:
+    """The rungs by query, from the query as written upward.
+
+    The advised indexes were measured in another run; their ratio is to the query as written in that run. Where that
+    run saw other rows or conditions, they are left out.
+    """
+    advised = {query["name"]: query for query in (advice or {"queries": []})["queries"]}
+    if advice is not None and any(
+        advice["provenance"][key] != effects["provenance"][key]  # type: ignore[literal-required]
+        for key in _SAME
+    ):
+        advised = {}
+    ladder = []
+    for query in effects["queries"]:
+        name = query["name"]
+        ladder += [
+            Rung(query=name, way="as written", median_ms=query["as_written"]["median_ms"], speedup=None, verdict=None),
+            Rung(
+                query=name,
+                way="with the three indexes",
+                median_ms=query["with_indexes"]["median_ms"],
+                speedup=query["indexes_speedup"],
+                verdict=query["indexes_verdict"],
+            ),
+        ]
+        if query["rewritten"] is not None:
+            ladder.append(
+                Rung(
+                    query=name,
+                    way="rewritten",
+                    median_ms=query["rewritten"]["median_ms"],
+                    speedup=query["rewritten_speedup"],
+                    verdict=query["rewritten_verdict"],
+                )
+            )
+        if name in advised:
+            ladder.append(
+                Rung(
+                    query=name,
+                    way="with advised indexes",
+                    median_ms=advised[name]["advised"]["median_ms"],
+                    speedup=advised[name]["advised_speedup"],
+                    verdict=advised[name]["verdict"],
+                )
+            )
+        if query["from_summaries"] is not None:
+            ladder.append(
+                Rung(
+                    query=name,
+                    way="from summaries",
+                    median_ms=query["from_summaries"]["median_ms"],
+                    speedup=query["summaries_speedup"],
+                    verdict=query["summaries_verdict"],
+                )
+            )
+    return ladder
+
+
+def draw_ladder(ladder: Sequence[Rung], note: str, facts: Mapping[str, str]) -> bytes:
+    """The ladder as a PNG: a bar a rung, on a logarithmic scale, with its 95 % interval.
+
+    Args:
+        ladder: as `rungs` gives it, at least one.
+        note: on what it was measured; stands below the picture.
+        facts: stored inside the PNG as texts, where `pictures.read_facts` finds them.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    queries = list(dict.fromkeys(rung["query"] for rung in ladder))
+    by_query = [[rung for rung in ladder if rung["query"] == query] for query in queries]
+    heights = [0.9 + 0.34 * len(mine) for mine in by_query]
+    figure = Figure(figsize=(8.2, 0.8 + sum(heights)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid: Any = figure.subplots(len(queries), 1, sharex=True, squeeze=False, height_ratios=heights)
+    ends = [end for rung in ladder if rung["speedup"] for end in (rung["speedup"]["low"], rung["speedup"]["high"])]
+    for axes, query, mine in zip(grid[:, 0], queries, by_query, strict=True):
+        _draw_query(axes, query, mine, limits=(min([0.8, *ends]) * 0.9, max([1.0, *ends]) * 12))
+    grid[-1, 0].set_xlabel("times as fast as written, 95 % interval (logarithmic scale)", fontsize=9)
+    figure.suptitle("What makes the queries fast", x=0.01, ha="left", fontsize=12)
+    figure.supxlabel(note, x=0.01, ha="left", fontsize=7.5, color="#333333")
+    return small_png(figure, facts)
+
+
+def _draw_query(axes: Any, query: str, ladder: Sequence[Rung], limits: tuple[float, float]) -> None:  # noqa: ANN401
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_xscale("log")
+    axes.set_xlim(*limits)
+    axes.axvline(1, color="#555555", linewidth=0.8)
+    for place, rung in enumerate(ladder):
+        speedup = rung["speedup"]
+        value = 1.0 if speedup is None else speedup["value"]
+        axes.barh(place, value - 1, left=1, height=0.62, color=_COLOURS.get(rung["verdict"] or "", "#9e9e9e"))
+        right = value
+        if speedup is not None:
+            ends = [[value - speedup["low"]], [speedup["high"] - value]]
+            axes.errorbar(value, place, xerr=ends, color="black", capsize=2.5, linewidth=1)
+            right = max(1.0, speedup["high"])
+        said = "" if speedup is None else f", {value:,.3g} times, {rung['verdict']}"
+        axes.text(right * 1.08, place, f"{rung['median_ms']:,.3g} ms{said}", va="center", fontsize=8)
+    axes.set_yticks(range(len(ladder)), [rung["way"] for rung in ladder], fontsize=8.5)
+    axes.invert_yaxis()
+    axes.set_title(query.replace("_", " ").capitalize(), loc="left", fontsize=9.5)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.tick_params(labelsize=8)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
