@@ -1,25 +1,129 @@
-"""Loads so many rows that what is noted row by row, or checked row by row, would take longer than the load."""
+"""How a whole shop goes into its tables at once: what is put aside meanwhile, and put back before the commit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
+
+import psycopg
+from psycopg import sql
 
 from shop_platform.resources.postgres import Connection
+
+#: Milliseconds for which a first load waits to have the empty tables to itself, before it does without.
+_PATIENCE = 10_000
+
+#: What building an index and checking foreign keys may use, where PostgreSQL's own setting is lower.
+_MEMORY = "512MB"
 
 #: Triggers that note each row of `events` for the summaries.
 _LOGS = ("log_inserted_events", "log_deleted_events")
 
+#: What may stand in the way of a first load's short cut: a reader who stays, objects that hang on a constraint or refer
+#: to a table, and tables that belong to somebody else.
+_IN_THE_WAY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DependentObjectsStillExist,
+    psycopg.errors.FeatureNotSupported,
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.ObjectNotInPrerequisiteState,
+)
+
+# An index with options, a tablespace, a mark or a comment of its own is left in place: `pg_get_constraintdef` tells of
+# none of these, so putting the constraint back would lose them.
+_CONSTRAINTS = """
+    SELECT conname, pg_get_constraintdef(c.oid)
+    FROM pg_constraint AS c
+    LEFT JOIN pg_index AS i ON i.indexrelid = c.conindid AND c.contype = 'p'
+    LEFT JOIN pg_class AS r ON r.oid = i.indexrelid
+    WHERE conrelid = 'events'::regclass AND contype IN ('p', 'f')
+        AND obj_description(c.oid, 'pg_constraint') IS NULL
+        AND (contype = 'f' OR r.reloptions IS NULL AND r.reltablespace = 0 AND NOT indisclustered
+            AND NOT indisreplident AND obj_description(r.oid, 'pg_class') IS NULL)
+    ORDER BY contype = 'f', conname
+"""
+
 
 @contextmanager
-def bulk_loading(connection: Connection) -> Iterator[None]:
-    """Load without noting each row: the summaries are told to build themselves anew instead."""
-    _switch(connection, "DISABLE")
-    yield
-    _switch(connection, "ENABLE")
+def bulk_loading(connection: Connection) -> Iterator[bool]:
+    """Everything that surrounds the loading of users, products and events, in the caller's transaction.
+
+    Yields whether the three tables were empty and are now this transaction's own. Then they have just been truncated,
+    so that COPY may freeze its rows, and `events` has neither primary key nor foreign keys until the block ends well:
+    one sort and two joins over all rows cost far less than an index entry and two look-ups for each. Afterwards the
+    same constraints stand under the same names. If the block fails, the caller's transaction has to be rolled back.
+
+    Where the tables hold rows, nothing is put aside. Dropping a constraint, and TRUNCATE, lock everybody out until the
+    commit, and whoever reads meanwhile must see the old rows: a replacement deletes and copies with everything in
+    place. The same goes where somebody keeps reading the empty tables, or has made objects that depend on them.
+
+    Either way no row is noted for the summaries one by one: they are told to build themselves anew instead.
+
+    Raises:
+        psycopg.errors.UniqueViolation: an `event_id` stands more than once; PostgreSQL tells which.
+        psycopg.errors.ForeignKeyViolation: an event of an unknown user or product; PostgreSQL tells which.
+    """
+    constraints = _take_empty_tables(connection)
+    _log_rows(connection, "DISABLE")
+    if constraints is None:
+        yield False
+    else:
+        yield from _loading_without(connection, constraints)
+    _log_rows(connection, "ENABLE")
     connection.execute("DELETE FROM ops.event_log; INSERT INTO ops.event_log (sign) VALUES (0)")
 
 
-def _switch(connection: Connection, state: str) -> None:
+def _log_rows(connection: Connection, state: Literal["ENABLE", "DISABLE"]) -> None:
+    """Switch the triggers that note each row of `events` for the summaries."""
     for name in _LOGS:
-        connection.execute(f"ALTER TABLE events {state} TRIGGER {name}")
+        connection.execute(sql.SQL(f"ALTER TABLE events {state} TRIGGER {{}}").format(sql.Identifier(name)))
+
+
+def _loading_without(connection: Connection, constraints: dict[str, str]) -> Iterator[bool]:
+    connection.execute(
+        "SELECT set_config('maintenance_work_mem', %s, true) WHERE pg_size_bytes(%s)"
+        " > pg_size_bytes(current_setting('maintenance_work_mem'))",
+        [_MEMORY, _MEMORY],
+    )
+    yield True
+    # Without these numbers the planner may sort all events to check a foreign key.
+    connection.execute("ANALYZE users, products")
+    for name, definition in constraints.items():
+        connection.execute(
+            sql.SQL("ALTER TABLE events ADD CONSTRAINT {} {}").format(sql.Identifier(name), sql.SQL(definition))
+        )
+
+
+def _take_empty_tables(connection: Connection) -> dict[str, str] | None:
+    """Lock and truncate the tables and drop the constraints of `events`; returns these, by name, as definitions.
+
+    Returns None, having done nothing, where a table holds rows or something is in the way.
+    """
+    if not _empty(connection):
+        return None
+    try:
+        # A savepoint: what is in the way must not end the whole transaction.
+        with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", [str(_PATIENCE)])
+            connection.execute("LOCK TABLE users, products, events IN ACCESS EXCLUSIVE MODE")
+            # Somebody may have been faster than the lock.
+            if not _empty(connection):
+                raise psycopg.Rollback
+            connection.execute("TRUNCATE users, products, events")
+            constraints: dict[str, str] = dict(connection.execute(_CONSTRAINTS).fetchall())
+            for name in constraints:
+                connection.execute(sql.SQL("ALTER TABLE events DROP CONSTRAINT {}").format(sql.Identifier(name)))
+            connection.execute("SET LOCAL lock_timeout TO DEFAULT")
+            return constraints
+    except _IN_THE_WAY:
+        pass
+    return None
+
+
+def _empty(connection: Connection) -> bool:
+    row = connection.execute(
+        "SELECT NOT EXISTS (SELECT FROM users) AND NOT EXISTS (SELECT FROM products)"
+        " AND NOT EXISTS (SELECT FROM events)"
+    ).fetchone()
+    return bool(row and row[0])

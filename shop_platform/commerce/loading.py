@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -11,7 +11,8 @@ from psycopg.types.json import Jsonb
 
 from shop_platform.commerce.bulk import bulk_loading
 from shop_platform.errors import DataError
-from shop_platform.resources.postgres import Connection, copy_batches
+from shop_platform.resources.copying import copy_batches
+from shop_platform.resources.postgres import Connection
 from shop_platform.sources.base import EVENT_COLUMNS, PRODUCT_COLUMNS, USER_COLUMNS, Extract, Shop
 
 if TYPE_CHECKING:
@@ -46,22 +47,28 @@ def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
 
     A source that is already loaded is left alone, with whatever was added to `events` since. A source that changed
     replaces the rows of the one before. Deletes and copies rather than swapping tables: views, grants and foreign
-    keys stay, and readers see the old rows until the commit.
+    keys stay, and readers see the old rows until the commit. Into empty tables, where there is nothing to be seen,
+    loading takes a short cut: see `bulk_loading`.
 
     Raises:
-        DataError: the tables hold another shop, or rows that no source of ours gave and that replacing would lose.
+        DataError: the tables hold another shop, or rows that no source of ours gave and that replacing would lose; or
+            the source gives a value that a column can't hold.
+        psycopg.IntegrityError: the source's rows contradict each other, such as an event of an unknown user.
     """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
     fingerprint = shop.source.fingerprint()
     loaded = _loads(connection, shop, fingerprint)
     if loaded is not None:
         return loaded
-    _refuse_to_lose_rows(connection)
-    with bulk_loading(connection):
-        for table in reversed(TABLES):
-            connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-        extracts = {"users": shop.source.users, "products": shop.source.products, "events": shop.source.events}
-        loads = {table: _load_table(connection, table, extracts[table]()) for table in TABLES}
+    extracts = {"users": shop.source.users, "products": shop.source.products, "events": shop.source.events}
+    with bulk_loading(connection) as truncated:
+        if not truncated:
+            _refuse_to_lose_rows(connection)
+            for table in reversed(TABLES):
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
+        loads = {table: _load_table(connection, table, extracts[table](), freeze=truncated) for table in TABLES}
+    # With the primary key back in its place, the highest id is found at once.
+    loads["events"] = replace(loads["events"], last_id=_continue_numbering(connection))
     _load_truth(connection, shop.source.truth())
     for table, load in loads.items():
         _note(connection, table, shop.name, fingerprint, load)
@@ -109,15 +116,17 @@ def _refuse_to_lose_rows(connection: Connection) -> None:
             )
 
 
-def _load_table(connection: Connection, table: str, extract: Extract) -> Load:
-    rows = copy_batches(connection, sql.Identifier(table), _COLUMNS[table], extract.batches)
-    last_id = None
-    if table == "events":
-        row = connection.execute(
-            "SELECT setval(pg_get_serial_sequence('events', 'event_id'), greatest(max(event_id), 1)) FROM events"
-        ).fetchone()
-        last_id = row[0] if row else None
-    return Load(extract.rows_read, rows, dict(extract.left_out), last_id, changed=True)
+def _load_table(connection: Connection, table: str, extract: Extract, *, freeze: bool) -> Load:
+    rows = copy_batches(connection, sql.Identifier(table), _COLUMNS[table], extract.batches, freeze=freeze)
+    return Load(extract.rows_read, rows, dict(extract.left_out), None, changed=True)
+
+
+def _continue_numbering(connection: Connection) -> int:
+    """Let the database's own ids follow the source's highest; returns that, or 1 where there is no event."""
+    row = connection.execute(
+        "SELECT setval(pg_get_serial_sequence('events', 'event_id'), greatest(max(event_id), 1)) FROM events"
+    ).fetchone()
+    return int(row[0]) if row else 1
 
 
 def _load_truth(connection: Connection, truth: Truth | None) -> None:

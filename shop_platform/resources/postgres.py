@@ -1,23 +1,18 @@
-"""PostgreSQL as a Dagster resource: where it is, its schema, and moving batches in and out."""
+"""PostgreSQL as a Dagster resource: where it is, and its schema."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 from dagster import ConfigurableResource, InitResourceContext
-from psycopg import sql
 from psycopg.rows import TupleRow
 
 from shop_platform import sqlfiles
 from shop_platform.errors import DataError, ServiceError
 from shop_platform.settings import load_settings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 Connection = psycopg.Connection[TupleRow]
 Params = dict[str, Any] | Sequence[Any]
@@ -100,26 +95,3 @@ class PostgresResource(ConfigurableResource[Any]):
                 if file.name not in applied:
                     connection.execute(file.text)
                     connection.execute("INSERT INTO ops.migrations (name) VALUES (%s)", [file.name])
-
-
-def copy_batches(
-    connection: Connection, table: sql.Composable, columns: Sequence[str], batches: Iterable[pa.RecordBatch]
-) -> int:
-    """COPY column batches into a table in bounded memory; returns the number of rows.
-
-    `columns` are taken from each batch by name, in that order. Nulls become NULL, empty strings stay empty.
-    """
-    from pyarrow import csv
-
-    options = csv.WriteOptions(include_header=False)
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        table, sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
-    rows = 0
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for batch in batches:
-            buffer = io.BytesIO()
-            csv.write_csv(batch.select(list(columns)), buffer, options)
-            copy.write(buffer.getbuffer())
-            rows += batch.num_rows
-    return rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from shop_platform.sources.catalogue import Product
 from shop_platform.sources.draw import apportion, cumulated, generator, laid_out, pick
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]
+
+Scalar = TypeVar("Scalar", bound="np.generic")
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -59,21 +61,36 @@ class Users:
 
 @dataclass(frozen=True)
 class Cells:
-    """Active weeks, in the order of their start: index of the user, start, end, and how much happens."""
+    """Active weeks, in the order of their start.
 
-    user: Ints
+    There are some seven a user, so they take what room they must and no more: 16 bytes each.
+
+    Attributes:
+        user: index of the user, int32.
+        start: first moment, int64.
+        events: how many events lie in it, at least one, int32.
+        closes: the moment after the shop's last, where the last cells end early.
+    """
+
+    user: NDArray[np.int32]
     start: Ints
-    end: Ints
-    weight: Floats
+    events: NDArray[np.int32]
+    closes: int
+
+    def end(self, rows: Ints | slice) -> Ints:
+        """The moment after the last of some cells."""
+        import numpy as np
+
+        return np.minimum(self.start[rows] + WEEK, self.closes)
 
 
 @dataclass(frozen=True)
 class Events:
-    """A block of events in the order of time: indexes of user, product and type, and time."""
+    """Events: indexes of user (int32), product (int32) and type (int8), and time (int64)."""
 
-    user: Ints
-    product: Ints
-    kind: Ints
+    user: NDArray[np.int32]
+    product: NDArray[np.int32]
+    kind: NDArray[np.int8]
     time: Ints
 
 
@@ -110,16 +127,16 @@ def day_weights(parameters: ShopParameters) -> Floats:
 def draw_cells(parameters: ShopParameters, users: Users) -> Cells:
     """The weeks in which users are active, each drawn with the probability of its persona and age.
 
-    The number of weeks is cut to the number of events, so that each has at least one.
+    The number of weeks is cut to the number of events, so that each has at least one; the others are shared out by
+    weight. At its peak this holds about twice what it returns.
     """
     import numpy as np
 
     rng = generator(parameters.seed, 2)
     start, end = window(parameters)
-    weeks = parameters.days // 7 + 1
     season = day_weights(parameters)
-    parts = []
-    for week in range(weeks):
+    whos, weeks, weights = [], [], []
+    for week in range(parameters.days // 7 + 1):
         begins = users.signup + week * WEEK
         chances = np.array([return_probability(name, week) for name in PERSONAS])[users.persona]
         drawn = rng.random((2, parameters.users))
@@ -129,14 +146,30 @@ def draw_cells(parameters: ShopParameters, users: Users) -> Cells:
         day = np.minimum((begins[active] - start) // DAY, parameters.days - 1)
         # A long tail: most users look at a few things, some at very many. A short last week holds less.
         length = np.minimum(begins[active] + WEEK, end) - begins[active]
-        weight = season[day] * (length / WEEK) / (0.15 + drawn[1][active])
-        parts.append((active, begins[active], begins[active] + length, weight))
-    user, begin, finish, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order = np.lexsort((user, begin))
+        whos.append(active.astype(np.int32))
+        weeks.append(np.full(len(active), week, dtype=np.int16))
+        weights.append(season[day] * (length / WEEK) / (0.15 + drawn[1][active]))
+    user, week_of, weight = _latest_first(whos), _latest_first(weeks), _latest_first(weights)
+    begin = users.signup[user]
+    begin += np.multiply(week_of, WEEK, dtype=np.int64)
+    # Users are in the order of their signup: of two cells that start at once, the later week is the earlier user's. So
+    # with the last week in front, a stable sort by start leaves these in the order of users.
+    order = np.argsort(begin, kind="stable")
     if len(order) > parameters.events:
         kept = np.sort(np.argsort(rng.random(len(order)), kind="stable")[: parameters.events])
         order = order[kept]
-    return Cells(user[order], begin[order], finish[order], weight[order])
+    user, begin, weight = user[order], begin[order], weight[order]
+    del week_of, order
+    return Cells(user, begin, (1 + apportion(parameters.events - len(user), weight)).astype(np.int32), end)
+
+
+def _latest_first(parts: list[NDArray[Scalar]]) -> NDArray[Scalar]:
+    """The weeks' parts as one array, the last week in front; empties the list, so that nothing is held twice."""
+    import numpy as np
+
+    joined = np.concatenate(parts[::-1])
+    parts.clear()
+    return joined
 
 
 def draw_events(parameters: ShopParameters, users: Users, cells: Cells, products: list[Product]) -> Iterator[Events]:
@@ -146,16 +179,13 @@ def draw_events(parameters: ShopParameters, users: Users, cells: Cells, products
     """
     import numpy as np
 
-    counts = 1 + apportion(parameters.events - len(cells.user), cells.weight)
     tastes = [cumulated(weights) for weights in taste(products)]
     waiting: Events | None = None
     for block, first in enumerate(range(0, len(cells.user), _BLOCK)):
         part = slice(first, first + _BLOCK)
         rng = generator(parameters.seed, 3, block)
-        drawn = _draw_block(rng, users, cells, part, counts[part], tastes)
-        waiting = drawn if waiting is None else _joined(waiting, drawn)
-        order = np.lexsort((waiting.kind, waiting.user, waiting.time))
-        waiting = _taken(waiting, order)
+        drawn = _in_order(_draw_block(rng, users, cells, part, tastes))
+        waiting = drawn if waiting is None else _in_order(_joined(waiting, drawn))
         follows = first + _BLOCK
         ready = (
             len(waiting.time)
@@ -184,13 +214,11 @@ def taste(products: list[Product]) -> Floats:
     return weights
 
 
-def _draw_block(
-    rng: np.random.Generator, users: Users, cells: Cells, part: slice, counts: Ints, tastes: list[Floats]
-) -> Events:
+def _draw_block(rng: np.random.Generator, users: Users, cells: Cells, part: slice, tastes: list[Floats]) -> Events:
     """Events of a slice of cells: journeys (a product viewed, maybe put into the cart, maybe purchased) in sessions."""
     import numpy as np
 
-    user = cells.user[part]
+    user, counts = cells.user[part], cells.events[part].astype(np.int64)
     persona = users.persona[user]
     # As many journeys as events would be enough if each were one view long; those past the cell's end are cut off.
     cell, _ = laid_out(counts)
@@ -202,20 +230,20 @@ def _draw_block(
     before_cell = np.concatenate(([0], through))[np.cumsum(counts) - counts]
     first = through - steps - before_cell[cell]
     steps = np.clip(counts[cell] - first, 0, steps)
-    product = np.zeros(len(cell), dtype=np.int64)
+    product = np.zeros(len(cell), dtype=np.int32)
     for index, cumulative in enumerate(tastes):
         mine = persona[cell] == index
         product[mine] = pick(cumulative, chance[2][mine])
     journey, kind = laid_out(steps)
     time = _draw_times(rng, cells, part, cell[journey], session_in_cell=first[journey] // _SESSION)
-    return Events(user[cell[journey]], product[journey], kind, time)
+    return Events(user[cell[journey]], product[journey], kind.astype(np.int8), time)
 
 
 def _draw_times(rng: np.random.Generator, cells: Cells, part: slice, cell: Ints, session_in_cell: Ints) -> Ints:
     """Times of events: each session, of about `_SESSION` events, at a believable moment of its cell's week."""
     import numpy as np
 
-    start, end = cells.start[part], cells.end[part]
+    start, end = cells.start[part], cells.end(part)
     is_first = np.append(True, (np.diff(cell) != 0) | (np.diff(session_in_cell) != 0))
     opens = np.flatnonzero(is_first)
     session = np.cumsum(is_first) - 1
@@ -241,6 +269,23 @@ def _time_of_day(hour: Floats, within_hour: Floats) -> Ints:
     import numpy as np
 
     return pick(cumulated(_HOURS), hour) * (3_600 * SECOND) + np.floor(within_hour * 3_600 * SECOND).astype(np.int64)
+
+
+def _in_order(events: Events) -> Events:
+    """Events by time, user and type; equal ones stay as they are.
+
+    By time alone at first, which takes little where two ordered runs are merged; then the few that happen at once.
+    """
+    import numpy as np
+
+    order = np.argsort(events.time, kind="stable")
+    time = events.time[order]
+    same = time[1:] == time[:-1]
+    if same.any():
+        rows = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        tied = order[rows]
+        order[rows] = tied[np.lexsort((events.kind[tied], events.user[tied], time[rows]))]
+    return _taken(events, order)
 
 
 def _joined(one: Events, other: Events) -> Events:

@@ -30,8 +30,8 @@ def cumulated(weights: Sequence[float] | Floats) -> Floats:
     import numpy as np
 
     sums: Floats = np.cumsum(np.asarray(weights, dtype=np.float64))
-    scaled: Floats = sums / sums[-1]
-    return scaled
+    sums /= sums[-1]
+    return sums
 
 
 def pick(cumulative: Floats, uniform: Floats) -> Ints:
@@ -47,7 +47,9 @@ def apportion(total: int, weights: Floats) -> Ints:
 
     if len(weights) == 0:
         return np.zeros(0, dtype=np.int64)
-    bounds = np.floor(cumulated(weights) * total).astype(np.int64)
+    shares = cumulated(weights)
+    shares *= total  # in place: there may be millions
+    bounds = np.floor(shares, out=shares).astype(np.int64)
     bounds[-1] = total
     return np.diff(bounds, prepend=0)
 

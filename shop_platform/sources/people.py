@@ -27,6 +27,9 @@ _LOCALES = {
 #: Names drawn a locale; combined, they give 40,000 different full names in each.
 _POOL = 200
 
+#: Users whose draws are turned into Python's numbers at a time.
+_CHUNK = 10_000
+
 _DOMAINS = ("example.com", "example.org", "example.net")
 
 
@@ -39,7 +42,9 @@ def people(seed: int, count: int) -> Iterator[tuple[str, str, str, str]]:
     countries = list(_LOCALES.values())
     rng = generator(seed, 20)
     draws = rng.integers(0, [len(pools), _POOL, _POOL, _POOL, len(_DOMAINS)], size=(count, 5))
-    for number, (place, first, last, city, domain) in enumerate(draws.tolist(), start=1):
+    # Python's own numbers take many times the room of numpy's: some users' at a time.
+    rows = (row for start in range(0, count, _CHUNK) for row in draws[start : start + _CHUNK].tolist())
+    for number, (place, first, last, city, domain) in enumerate(rows, start=1):
         firsts, lasts, cities = pools[place]
         mailbox = f"{_plain(firsts[first])}.{_plain(lasts[last])}.{number}"
         yield f"{firsts[first]} {lasts[last]}", f"{mailbox}@{_DOMAINS[domain]}", cities[city], countries[place]

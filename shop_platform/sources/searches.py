@@ -34,7 +34,7 @@ _AT_HOME = 0.15
 class Searches:
     """All searches in the order of time: index of the user, time, query, and indexes of the products clicked."""
 
-    user: Ints
+    user: NDArray[np.int32]
     time: Ints
     query: list[str]
     clicked: list[list[int]]
@@ -47,7 +47,7 @@ def draw_searches(parameters: ShopParameters, users: Users, cells: Cells, produc
     rng = generator(parameters.seed, 4)
     count = parameters.searches
     cell = np.floor(rng.random(count) * len(cells.user)).astype(np.int64)
-    length = cells.end[cell] - cells.start[cell]
+    length = cells.end(cell) - cells.start[cell]
     time = cells.start[cell] + np.floor(rng.random(count) * length).astype(np.int64)
     time -= time % SECOND
     order = np.lexsort((cells.user[cell], time))

@@ -122,6 +122,7 @@ class SyntheticSource:
             )
 
     def _event_batches(self) -> Iterator[pa.RecordBatch]:
+        import numpy as np
         import pyarrow as pa
 
         from shop_platform.sources.activity import draw_events
@@ -131,18 +132,20 @@ class SyntheticSource:
         user_ids, product_ids, kinds = self._user_ids(), self._product_ids(), pa.array(EVENT_TYPES)
         next_id = 1
         for block in draw_events(self.parameters, users, cells, catalogue(self.parameters.products)):
-            count = len(block.time)
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pa.array(range(next_id, next_id + count), pa.int64()),
-                    user_ids.take(pa.array(block.user)),
-                    product_ids.take(pa.array(block.product)),
-                    kinds.take(pa.array(block.kind)),
-                    _times(block.time),
-                ],
-                names=["event_id", "user_id", "product_id", "event_type", "timestamp"],
-            )
-            next_id += count
+            for first in range(0, len(block.time), _BATCH):
+                part = slice(first, first + _BATCH)
+                time = _times(block.time[part])
+                yield pa.RecordBatch.from_arrays(
+                    [
+                        pa.array(np.arange(next_id, next_id + len(time))),
+                        user_ids.take(pa.array(block.user[part])),
+                        product_ids.take(pa.array(block.product[part])),
+                        kinds.take(pa.array(block.kind[part])),
+                        time,
+                    ],
+                    names=["event_id", "user_id", "product_id", "event_type", "timestamp"],
+                )
+                next_id += len(time)
 
     def _search_batches(self) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
@@ -184,9 +187,13 @@ class SyntheticSource:
 
 
 def _numbered(letter: str, width: int, count: int) -> pa.Array:
+    """Ids such as u0001, made without a Python object each."""
+    import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return pa.array([f"{letter}{number:0{width}d}" for number in range(1, count + 1)], pa.string())
+    numbers = pa.array(np.arange(1, count + 1)).cast(pa.string())
+    return pc.binary_join_element_wise(letter, pc.utf8_lpad(numbers, width, "0"), "")
 
 
 def _times(microseconds: NDArray[Any]) -> pa.Array:
