@@ -45,14 +45,27 @@ _CONSTRAINTS = """
 """
 
 
+# The indexes that serve no constraint, with the same reserve.
+_INDEXES = """
+    SELECT r.relname, pg_get_indexdef(r.oid)
+    FROM pg_index AS i
+    JOIN pg_class AS r ON r.oid = i.indexrelid
+    WHERE indrelid = 'events'::regclass AND indisvalid AND NOT indisclustered AND NOT indisreplident
+        AND r.reltablespace = 0 AND obj_description(r.oid, 'pg_class') IS NULL
+        AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = r.oid)
+    ORDER BY r.relname
+"""
+
+
 @contextmanager
 def bulk_loading(connection: Connection) -> Iterator[bool]:
     """Everything that surrounds the loading of users, products and events, in the caller's transaction.
 
     Yields whether the three tables were empty and are now this transaction's own. Then they have just been truncated,
-    so that COPY may freeze its rows, and `events` has neither primary key nor foreign keys until the block ends well:
-    one sort and two joins over all rows cost far less than an index entry and two look-ups for each. Afterwards the
-    same constraints stand under the same names. If the block fails, the caller's transaction has to be rolled back.
+    so that COPY may freeze its rows, and `events` has neither primary key nor foreign keys nor other indexes until the
+    block ends well: one sort for each index and two joins over all rows cost far less than index entries and two
+    look-ups for each. Afterwards the same constraints and indexes stand under the same names. If the block fails, the
+    caller's transaction has to be rolled back.
 
     Where the tables hold rows, nothing is put aside. Dropping a constraint, and TRUNCATE, lock everybody out until the
     commit, and whoever reads meanwhile must see the old rows: a replacement deletes and copies with everything in
@@ -64,12 +77,12 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
         psycopg.errors.UniqueViolation: an `event_id` stands more than once; PostgreSQL tells which.
         psycopg.errors.ForeignKeyViolation: an event of an unknown user or product; PostgreSQL tells which.
     """
-    constraints = _take_empty_tables(connection)
+    put_aside = _take_empty_tables(connection)
     _log_rows(connection, "DISABLE")
-    if constraints is None:
+    if put_aside is None:
         yield False
     else:
-        yield from _loading_without(connection, constraints)
+        yield from _loading_without(connection, put_aside)
     _log_rows(connection, "ENABLE")
     connection.execute("DELETE FROM ops.event_log; INSERT INTO ops.event_log (sign) VALUES (0)")
 
@@ -80,7 +93,8 @@ def _log_rows(connection: Connection, state: Literal["ENABLE", "DISABLE"]) -> No
         connection.execute(sql.SQL(f"ALTER TABLE events {state} TRIGGER {{}}").format(sql.Identifier(name)))
 
 
-def _loading_without(connection: Connection, constraints: dict[str, str]) -> Iterator[bool]:
+def _loading_without(connection: Connection, put_aside: list[str]) -> Iterator[bool]:
+    """Load, then execute what puts back what was put aside."""
     connection.execute(
         "SELECT set_config('maintenance_work_mem', %s, true) WHERE pg_size_bytes(%s)"
         " > pg_size_bytes(current_setting('maintenance_work_mem'))",
@@ -89,14 +103,12 @@ def _loading_without(connection: Connection, constraints: dict[str, str]) -> Ite
     yield True
     # Without these numbers the planner may sort all events to check a foreign key.
     connection.execute("ANALYZE users, products")
-    for name, definition in constraints.items():
-        connection.execute(
-            sql.SQL("ALTER TABLE events ADD CONSTRAINT {} {}").format(sql.Identifier(name), sql.SQL(definition))
-        )
+    for statement in put_aside:
+        connection.execute(statement)
 
 
-def _take_empty_tables(connection: Connection) -> dict[str, str] | None:
-    """Lock and truncate the tables and drop the constraints of `events`; returns these, by name, as definitions.
+def _take_empty_tables(connection: Connection) -> list[str] | None:
+    """Lock and truncate the tables, drop the constraints and indexes of `events`; returns what makes them again.
 
     Returns None, having done nothing, where a table holds rows or something is in the way.
     """
@@ -111,11 +123,21 @@ def _take_empty_tables(connection: Connection) -> dict[str, str] | None:
             if not _empty(connection):
                 raise psycopg.Rollback
             connection.execute("TRUNCATE users, products, events")
+            indexes: dict[str, str] = dict(connection.execute(_INDEXES).fetchall())
             constraints: dict[str, str] = dict(connection.execute(_CONSTRAINTS).fetchall())
             for name in constraints:
                 connection.execute(sql.SQL("ALTER TABLE events DROP CONSTRAINT {}").format(sql.Identifier(name)))
+            for name in indexes:
+                connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier("public", name)))
             connection.execute("SET LOCAL lock_timeout TO DEFAULT")
-            return constraints
+            again = sql.SQL("ALTER TABLE events ADD CONSTRAINT {} {}")
+            return [
+                *(
+                    again.format(sql.Identifier(name), sql.SQL(definition)).as_string(connection)
+                    for name, definition in constraints.items()
+                ),
+                *indexes.values(),
+            ]
     except _IN_THE_WAY:
         pass
     return None
