@@ -224,8 +224,7 @@ def _draft(
     rest = f" INCLUDE ({', '.join(map(quoted, include))})" if include else ""
     rest += f" WHERE {' AND '.join(predicate.sql for predicate in predicates)}" if predicates else ""
     definition = f"USING {'brin' if kind == 'brin' else 'btree'} ({listed}){rest}"
-    name = index_name(use.table, definition, keys, include, predicates)
-    name = name.replace("idx_", "brin_", 1) if kind == "brin" else name
+    name = index_name("brin" if kind == "brin" else "idx", use.table, definition, keys, include, predicates)
     return _Draft(
         Candidate(name, use.table.name, kind, definition, reason),
         tuple(key.sql for key in keys),

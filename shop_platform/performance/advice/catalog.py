@@ -1,4 +1,4 @@
-"""What advice knows about tables: columns, types, how many different values, how they lie. The only module that asks."""
+"""What advice knows about tables: columns, types, different values, layout. The only module that asks."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def read_catalog(connection: Connection, schema: str, tables: Iterable[str]) -> 
         DataError: a table is not there, can't be indexed (a view), or was never analysed.
     """
     names = sorted(set(tables))
-    keys = dict(connection.execute(_PRIMARY_KEYS, [schema, names]).fetchall())
+    keys: dict[str, list[str]] = dict(connection.execute(_PRIMARY_KEYS, [schema, names]).fetchall())
     found: dict[str, Table] = {}
     for name, rows, size, *column in connection.execute(_COLUMNS, [schema, names]).fetchall():
         if rows < 0:

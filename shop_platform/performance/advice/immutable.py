@@ -162,9 +162,7 @@ def _function(tree: exp.Func, types: Mapping[str, str]) -> Family | None:
 
 
 def _fits(given: list[Family | None], takes: tuple[Family, ...]) -> bool:
-    return len(given) == len(takes) and all(
-        one in (other, "constant") for one, other in zip(given, takes, strict=True)
-    )
+    return len(given) == len(takes) and all(one in (other, "constant") for one, other in zip(given, takes, strict=True))
 
 
 def _joined(tree: exp.DPipe, types: Mapping[str, str]) -> Family | None:

@@ -160,8 +160,8 @@ def _known_values(condition: exp.Expr, column: Column) -> bool:
         return _is_value(condition.expression, column)
     # A limit that is a date moves along sooner or later; one that is a number mostly stays.
     ranges = (exp.GT, exp.GTE, exp.LT, exp.LTE)
-    return isinstance(condition, ranges) and family_of(column.type) == "number" and _is_value(
-        condition.expression, column
+    return (
+        isinstance(condition, ranges) and family_of(column.type) == "number" and _is_value(condition.expression, column)
     )
 
 

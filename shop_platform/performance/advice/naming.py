@@ -16,14 +16,19 @@ _SUFFIX = 7
 
 
 def index_name(
-    table: Table, definition: str, keys: Sequence[Key], include: Sequence[str], predicates: Sequence[Predicate]
+    prefix: str,
+    table: Table,
+    definition: str,
+    keys: Sequence[Key],
+    include: Sequence[str],
+    predicates: Sequence[Predicate],
 ) -> str:
     """A name made of the predicates' values and the keys, e.g. `idx_events_purchased_product_id`.
 
     It ends with part of the definition's hash, unless the readable part says it all. The same definition always gets
-    the same name.
+    the same name. It begins with `prefix`.
     """
-    words = ["idx", table.name]
+    words = [prefix, table.name]
     words += [word for predicate in predicates for word in predicate.words]
     words += [name for key in keys for name in key.columns]
     words += ["with", *include] if include else []
@@ -38,9 +43,7 @@ def with_hash(readable: str, definition: str) -> str:
     return f"{readable[: LONGEST - _SUFFIX].rstrip('_')}_{hashlib.sha256(definition.encode()).hexdigest()[:6]}"
 
 
-def _says_it_all(
-    table: Table, keys: Sequence[Key], include: Sequence[str], predicates: Sequence[Predicate]
-) -> bool:
+def _says_it_all(table: Table, keys: Sequence[Key], include: Sequence[str], predicates: Sequence[Predicate]) -> bool:
     """Whether nothing but columns, and at most one value of one column, is to be told.
 
     Names of columns must leave no doubt: of columns `a`, `b` and `a_b`, none gets a name without a hash.

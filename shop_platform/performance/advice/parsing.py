@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from shop_platform.errors import DataError
 from shop_platform.performance.advice.catalog import Table
@@ -25,10 +25,11 @@ _UNDERSTOOD = frozenset({"COUNT", "SUM", "MIN", "MAX", "AVG", "LOWER", "UPPER", 
 def dialect() -> Any:  # noqa: ANN401  a class that is made here
     """PostgreSQL's dialect of sqlglot, with all functions but the plainest left as they are written."""
     from sqlglot.dialects.postgres import Postgres
+    from sqlglot.parsers.postgres import PostgresParser
 
     class Literal(Postgres):
-        class Parser(Postgres.Parser):
-            FUNCTIONS = {name: made for name, made in Postgres.Parser.FUNCTIONS.items() if name in _UNDERSTOOD}  # noqa: RUF012
+        class Parser(PostgresParser):
+            FUNCTIONS = {name: made for name, made in PostgresParser.FUNCTIONS.items() if name in _UNDERSTOOD}  # noqa: RUF012
 
     return Literal
 
@@ -55,7 +56,7 @@ def parse_select(text: str) -> exp.Query:
     from sqlglot.errors import SqlglotError
 
     try:
-        statements = [tree for tree in sqlglot.parse(text, dialect=dialect()) if _says_something(tree)]
+        statements = list(filter(_says_something, sqlglot.parse(text, dialect=dialect())))
     except (SqlglotError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else "it is nested too deeply"
         raise DataError(f"The query can't be read as PostgreSQL's SQL: {first} Mend it, or try it in psql.") from error
@@ -73,7 +74,7 @@ def parse_select(text: str) -> exp.Query:
     return tree
 
 
-def _says_something(tree: exp.Expr | None) -> bool:
+def _says_something(tree: exp.Expr | None) -> TypeGuard[exp.Expr]:
     from sqlglot import exp
 
     return tree is not None and not isinstance(tree, exp.Semicolon)
@@ -129,9 +130,10 @@ def qualified(text: str, catalog: Mapping[str, Table]) -> exp.Query:
     from sqlglot.errors import SqlglotError
     from sqlglot.optimizer.qualify import qualify
 
-    tree = parse_select(text)
-    _name_outputs(tree)
-    schema = {table.name: {column.name: "text" for column in table.columns} for table in catalog.values()}
+    tree = _named(text)
+    schema: dict[str, object] = {
+        table.name: {column.name: "text" for column in table.columns} for table in catalog.values()
+    }
     try:
         made = qualify(
             tree,
@@ -144,7 +146,43 @@ def qualified(text: str, catalog: Mapping[str, Table]) -> exp.Query:
     except (SqlglotError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else "it is nested too deeply"
         raise DataError(f"The query's columns can't be told apart: {first}. Write the table before each.") from error
-    return made  # type: ignore[return-value]
+    return _unquoted(made)
+
+
+def named(text: str) -> exp.Query:
+    """The syntax tree as written, only that every output column is named.
+
+    Raises:
+        DataError: as `check_select`.
+    """
+    return _unquoted(_named(text))
+
+
+def _named(text: str) -> exp.Query:
+    from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
+
+    tree = normalize_identifiers(parse_select(text), dialect=dialect())
+    _name_outputs(tree)
+    return tree
+
+
+def _unquoted(tree: exp.Query) -> exp.Query:
+    """The tree with identifiers as they are stored: the same name is equal, however it was written."""
+    from sqlglot import exp
+
+    for identifier in tree.find_all(exp.Identifier):
+        identifier.set("quoted", False)
+    return tree
+
+
+def column_of(table: str | None, name: str) -> exp.Column:
+    """A column as the trees of this module have it; both names as they are stored."""
+    from sqlglot import exp
+
+    return exp.Column(
+        this=exp.Identifier(this=name, quoted=False),
+        table=None if table is None else exp.Identifier(this=table, quoted=False),
+    )
 
 
 def _name_outputs(tree: exp.Query) -> None:
@@ -180,6 +218,9 @@ def written(tree: exp.Expr, pretty: bool = False) -> str:
     from sqlglot import exp
 
     tree = tree.copy()
+    for table in tree.find_all(exp.Table):
+        if table.alias == table.name and not table.args["alias"].args.get("columns"):
+            table.set("alias", None)
     for identifier in tree.find_all(exp.Identifier):
         identifier.set("quoted", needs_quotes(identifier.name) and not isinstance(identifier.parent, exp.Placeholder))
     return tree.sql(dialect=dialect(), pretty=pretty, normalize_functions=False, comments=False)

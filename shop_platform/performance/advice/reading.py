@@ -101,21 +101,22 @@ def _conditions(select: exp.Expr, alias: str) -> Iterator[exp.Expr]:
     """Conditions of WHERE and ON that limit the rows of one place."""
     where = select.args.get("where")
     if where is not None:
-        yield from _parts(where.this)
+        yield from conjuncts(where.this)
     for join in select.args.get("joins") or []:
         # An outer join keeps the rows of its preserved side, whatever ON says of them.
         limited = {"": True, "LEFT": join.alias_or_name == alias, "RIGHT": join.alias_or_name != alias}
         if join.args.get("on") is not None and limited.get(join.side, False):
-            yield from _parts(join.args["on"])
+            yield from conjuncts(join.args["on"])
 
 
-def _parts(tree: exp.Expr) -> Iterator[exp.Expr]:
+def conjuncts(tree: exp.Expr) -> Iterator[exp.Expr]:
+    """The conditions that a condition joins by AND."""
     from sqlglot import exp
 
     tree = tree.unnest()
     if isinstance(tree, exp.And):
-        yield from _parts(tree.this)
-        yield from _parts(tree.expression)
+        yield from conjuncts(tree.this)
+        yield from conjuncts(tree.expression)
     else:
         yield tree
 
@@ -138,7 +139,7 @@ def _take(use: Use, place: Place, condition: exp.Expr) -> None:
 
 def _take_alternative(use: Use, place: Place, side: exp.Expr) -> None:
     other = Use(use.table)
-    for part in _parts(side):
+    for part in conjuncts(side):
         _take(other, place, part)
     for key in (*other.equal, *other.ranges, *other.alternatives):
         _add(use.alternatives, key)

@@ -60,11 +60,9 @@ def _grouped(use: Use, equal: tuple[Key, ...]) -> Iterator[Sequenced]:
             (*equal, *groups, *counted), f"Gives the rows in the order of their groups, by {_names(groups + counted)}"
         )
     if counted:
-        yield Sequenced(
-            (*equal, *counted, *groups), f"Gives what is counted in order, by {_names(counted + groups)}"
-        )
+        yield Sequenced((*equal, *counted, *groups), f"Gives what is counted in order, by {_names(counted + groups)}")
 
 
 def _names(keys: tuple[Key, ...] | list[Key]) -> str:
-    names = [key.sql for key in keys]
+    names = [key.sql if key.expression else key.columns[0] for key in keys]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
