@@ -1,1 +1,1 @@
-"""Which indexes, rewriting or table to keep would make a query faster: proposed from its text, tried on a copy."""
+"""For a query: which indexes, which rewriting and which summary table are worth trying, and which of them to keep."""

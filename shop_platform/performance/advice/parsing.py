@@ -1,0 +1,233 @@
+"""Reads a query: one SELECT of PostgreSQL's dialect, and every column with the table that it is of.
+
+sqlglot takes part of a second to import, so every function imports it itself: the definitions load without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from shop_platform.errors import DataError
+from shop_platform.performance.advice.catalog import Table
+from shop_platform.performance.advice.quoting import needs_quotes
+
+if TYPE_CHECKING:
+    from sqlglot import exp
+
+#: Functions that sqlglot may understand. It translates the arguments of others between dialects (units in capitals,
+#: time formats), but an index serves an expression only if it says literally the same.
+_UNDERSTOOD = frozenset({"COUNT", "SUM", "MIN", "MAX", "AVG", "LOWER", "UPPER", "COALESCE"})
+
+
+@lru_cache(maxsize=1)
+def dialect() -> Any:  # noqa: ANN401  a class that is made here
+    """PostgreSQL's dialect of sqlglot, with all functions but the plainest left as they are written."""
+    from sqlglot.dialects.postgres import Postgres
+    from sqlglot.parsers.postgres import PostgresParser
+
+    class Literal(Postgres):
+        class Parser(PostgresParser):
+            FUNCTIONS = {name: made for name, made in PostgresParser.FUNCTIONS.items() if name in _UNDERSTOOD}  # noqa: RUF012
+
+    return Literal
+
+
+def check_select(text: str) -> None:
+    """Make sure that a text is one SELECT that changes nothing and locks nothing; CTEs and UNION are fine.
+
+    It does not look into functions: execute what it lets through in a read-only transaction all the same.
+
+    Raises:
+        DataError: it is something else; the message says what to change.
+    """
+    parse_select(text)
+
+
+def parse_select(text: str) -> exp.Query:
+    """The syntax tree of a query.
+
+    Raises:
+        DataError: as `check_select`.
+    """
+    import sqlglot
+    from sqlglot import exp
+    from sqlglot.errors import SqlglotError
+
+    try:
+        statements = list(filter(_says_something, sqlglot.parse(text, dialect=dialect())))
+    except (SqlglotError, RecursionError) as error:
+        first = str(error).splitlines()[0] if str(error) else "it is nested too deeply"
+        raise DataError(f"The query can't be read as PostgreSQL's SQL: {first} Mend it, or try it in psql.") from error
+    if len(statements) != 1:
+        raise DataError(f"Expected one SELECT, but there are {len(statements)} statements: give one query at a time.")
+    tree = statements[0]
+    if isinstance(tree, exp.Subquery):
+        tree = tree.unnest()
+    if not isinstance(tree, (exp.Select, exp.SetOperation)):
+        raise DataError(
+            f"Expected a SELECT, but this is {_kind(tree)}: give the query alone, without EXPLAIN, "
+            "PREPARE or anything around it."
+        )
+    _refuse_changes(tree)
+    return tree
+
+
+def _says_something(tree: exp.Expr | None) -> TypeGuard[exp.Expr]:
+    from sqlglot import exp
+
+    return tree is not None and not isinstance(tree, exp.Semicolon)
+
+
+def _kind(tree: exp.Expr) -> str:
+    from sqlglot import exp
+
+    return str(tree.this) if isinstance(tree, exp.Command) else tree.key.upper()
+
+
+def _refuse_changes(tree: exp.Query) -> None:
+    from sqlglot import exp
+
+    change = tree.find(exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Command)
+    if change is not None:
+        raise DataError(f"The query contains {_kind(change)}: only a query that changes nothing can get advice.")
+    for select in tree.find_all(exp.Query):
+        if select.args.get("into"):
+            raise DataError("SELECT INTO makes a table: take INTO and the table's name out of the query.")
+        if select.args.get("locks"):
+            raise DataError("The query locks rows: take FOR UPDATE, FOR SHARE or the like out of it.")
+
+
+def tables_of(text: str) -> set[str]:
+    """Names of the tables and views that a query reads, without those of its CTEs and without schemas.
+
+    Raises:
+        DataError: as `check_select`.
+    """
+    from sqlglot import exp
+    from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
+    from sqlglot.optimizer.scope import traverse_scope
+
+    tree = normalize_identifiers(parse_select(text), dialect=dialect())
+    return {
+        source.name
+        for scope in traverse_scope(tree)
+        for source in scope.sources.values()
+        if isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier)
+    }
+
+
+def qualified(text: str, catalog: Mapping[str, Table]) -> exp.Query:
+    """The syntax tree with every column's table beside it, stars written out and every output column named.
+
+    Output columns get the names that PostgreSQL gives them. Columns of tables that are not in the catalog stay as
+    they are.
+
+    Raises:
+        DataError: as `check_select`; or a column is in none of the tables, or in several.
+    """
+    from sqlglot.errors import SqlglotError
+    from sqlglot.optimizer.qualify import qualify
+
+    tree = _named(text)
+    schema: dict[str, object] = {
+        table.name: {column.name: "text" for column in table.columns} for table in catalog.values()
+    }
+    try:
+        made = qualify(
+            tree,
+            dialect=dialect(),
+            schema=schema,
+            validate_qualify_columns=False,
+            quote_identifiers=False,
+            identify=False,
+        )
+    except (SqlglotError, RecursionError) as error:
+        first = str(error).splitlines()[0] if str(error) else "it is nested too deeply"
+        raise DataError(f"The query's columns can't be told apart: {first}. Write the table before each.") from error
+    return _unquoted(made)
+
+
+def named(text: str) -> exp.Query:
+    """The syntax tree as written, only that every output column is named.
+
+    Raises:
+        DataError: as `check_select`.
+    """
+    return _unquoted(_named(text))
+
+
+def _named(text: str) -> exp.Query:
+    from sqlglot.optimizer.normalize_identifiers import normalize_identifiers
+
+    tree = normalize_identifiers(parse_select(text), dialect=dialect())
+    _name_outputs(tree)
+    return tree
+
+
+def _unquoted(tree: exp.Query) -> exp.Query:
+    """The tree with identifiers as they are stored: the same name is equal, however it was written."""
+    from sqlglot import exp
+
+    for identifier in tree.find_all(exp.Identifier):
+        identifier.set("quoted", False)
+    return tree
+
+
+def column_of(table: str | None, name: str) -> exp.Column:
+    """A column as the trees of this module have it; both names as they are stored."""
+    from sqlglot import exp
+
+    return exp.Column(
+        this=exp.Identifier(this=name, quoted=False),
+        table=None if table is None else exp.Identifier(this=table, quoted=False),
+    )
+
+
+def _name_outputs(tree: exp.Query) -> None:
+    """Give the outermost SELECT's nameless columns PostgreSQL's names, before sqlglot gives them its own."""
+    from sqlglot import exp
+
+    if not isinstance(tree, exp.Select):
+        return
+    for item in tree.expressions:
+        if not isinstance(item, (exp.Alias, exp.Column, exp.Star)):
+            item.replace(exp.alias_(item.copy(), _output_name(item), quoted=True))
+
+
+def _output_name(item: exp.Expr) -> str:
+    from sqlglot import exp
+
+    if isinstance(item, (exp.Paren, exp.Filter, exp.Window, exp.WithinGroup)):
+        return _output_name(item.this)
+    if isinstance(item, exp.Column):
+        return item.name
+    if isinstance(item, exp.Cast):
+        inner = _output_name(item.this)
+        return inner if inner != "?column?" else item.to.sql(dialect=dialect()).lower().split("(")[0]
+    if isinstance(item, exp.Anonymous):
+        return item.name.lower()
+    if isinstance(item, exp.GroupConcat):
+        return "string_agg"
+    return item.sql_name().lower() if isinstance(item, exp.Func) and not isinstance(item, exp.Connector) else "?column?"
+
+
+def written(tree: exp.Expr, pretty: bool = False) -> str:
+    """SQL of a tree, with quotes around every identifier that needs them."""
+    from sqlglot import exp
+
+    tree = tree.copy()
+    for table in tree.find_all(exp.Table):
+        if table.alias == table.name and not table.args["alias"].args.get("columns"):
+            table.set("alias", None)
+    for identifier in tree.find_all(exp.Identifier):
+        identifier.set("quoted", needs_quotes(identifier.name) and not isinstance(identifier.parent, exp.Placeholder))
+    return tree.sql(dialect=dialect(), pretty=pretty, normalize_functions=False, comments=False)
+
+
+def has_placeholders(tree: exp.Expr) -> bool:
+    """Whether values are left open: `%s`, `%(name)s`, `:name` or `$1`."""
+    from sqlglot import exp
+
+    return tree.find(exp.Placeholder, exp.Parameter) is not None
