@@ -8,9 +8,12 @@ UV := uv==0.13.9
 # A shop of your own: make demo CONFIG=examples/online_retail.toml DATA=folder
 CONFIG ?=
 DATA ?=
+# A larger synthetic shop: make demo SCALE=500k, 5m or 50m (events)
+SCALE ?=
 PORT ?= 3000
 export SHOP_CONFIG := $(or $(CONFIG),$(SHOP_CONFIG))
 export SHOP_DATA := $(or $(DATA),$(SHOP_DATA))
+export SHOP_SCALE := $(or $(SCALE),$(SHOP_SCALE))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format ui down clean lock

@@ -188,6 +188,7 @@ def env(config: ConfigOption = None, data: DataOption = None) -> None:
         "SHOP_HOME": settings.home,
         "SHOP_CONFIG": settings.config,
         "SHOP_DATA": settings.data,
+        "SHOP_SCALE": settings.scale,
     }
     for name, value in variables.items():
         if value is not None:

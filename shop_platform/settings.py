@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shop_platform.errors import SettingsError
 
 Count = Annotated[int, Field(ge=1)]
+
+Scale = Literal["50k", "500k", "5m", "50m"]
+
+#: How many users, products and events a synthetic shop of each scale has, named after its events.
+SCALES: dict[Scale, dict[str, int]] = {
+    "50k": {"users": 1_000, "products": 20, "events": 50_000},
+    "500k": {"users": 10_000, "products": 50, "events": 500_000},
+    "5m": {"users": 100_000, "products": 200, "events": 5_000_000},
+    "50m": {"users": 1_000_000, "products": 1_000, "events": 50_000_000},
+}
 
 
 class Settings(BaseSettings):
@@ -71,9 +81,13 @@ class Settings(BaseSettings):
         description="Folder in which the files named by SHOP_CONFIG are; unset: the one that the TOML file names.",
     )
     seed: int = Field(42, ge=0, description="Seed of the synthetic shop and of KMeans.")
-    users: Count = Field(1_000, description="Users of the synthetic shop.")
-    products: Count = Field(20, description="Products of the synthetic shop.")
-    events: Count = Field(50_000, description="Events of the synthetic shop.")
+    scale: Scale = Field(
+        "50k",
+        description="Size of the synthetic shop: 50k, 500k, 5m or 50m events, each in a database of its own.",
+    )
+    users: Count = Field(1_000, description="Users of the synthetic shop; unset: as many as SHOP_SCALE means.")
+    products: Count = Field(20, description="Products of the synthetic shop; unset: as many as SHOP_SCALE means.")
+    events: Count = Field(50_000, description="Events of the synthetic shop; unset: as many as SHOP_SCALE means.")
     searches: Count = Field(12_000, description="Search logs of the synthetic shop.")
     start: dt.date = Field(
         dt.date(2025, 1, 1),
@@ -99,6 +113,12 @@ class Settings(BaseSettings):
         gt=0,
         description="Room that the advised indexes may take together, as a share of the measured tables' size.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_scale(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Numbers that are not set follow the scale; an unknown scale is refused later, with the others named."""
+        return SCALES.get(values.get("scale", "50k"), {}) | values
 
     @field_validator("home", mode="after")
     @classmethod

@@ -14,6 +14,7 @@ from shop_platform.resources.postgres import Connection
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from pgpq import ArrowToPostgresBinaryEncoder
 
 #: Rows encoded at once: what a batch of any size costs in memory besides itself.
 _ROWS = 50_000
@@ -61,7 +62,7 @@ def copy_batches(
             copy.write(encoder.write_header())
             for batch in batches:
                 for part in _parts(_fitted(table, batch, schema)):
-                    copy.write(encoder.write_batch(part))
+                    copy.write(_encoded(table, encoder, part))
                 rows += batch.num_rows
             copy.write(encoder.finish())
     except psycopg.DataError as error:
@@ -143,6 +144,13 @@ def _fitted(table: sql.Identifier, batch: pa.RecordBatch, schema: pa.Schema) -> 
                 ) from error
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _encoded(table: sql.Identifier, encoder: ArrowToPostgresBinaryEncoder, part: pa.RecordBatch) -> bytes:
+    try:
+        return encoder.write_batch(part)
+    except ValueError as error:
+        raise DataError(f"Table {_name(table)} can't hold a value of the source: {error}. Mend the source.") from error
 
 
 def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -10,9 +10,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from shop_platform.errors import SourceError
+from shop_platform.settings import SCALES
+from shop_platform.sources.synthetic import shop_name
 
-#: Names that are taken: the synthetic shop's, and databases that every PostgreSQL has.
-_TAKEN = ("shop", "postgres", "template0", "template1")
+#: Names that are taken: the synthetic shops', and databases that every PostgreSQL has.
+_TAKEN = (*map(shop_name, SCALES), "postgres", "template0", "template1")
 
 #: SQL in DuckDB's dialect.
 Expression = Annotated[str, Field(min_length=1)]

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from shop_platform.settings import Settings
+from shop_platform.settings import Scale, Settings
 from shop_platform.sources.base import Extract, Shop, Truth
 from shop_platform.sources.parameters import PERSONAS, ShopParameters, return_probability
 
@@ -28,7 +28,7 @@ _BATCH = 100_000
 
 
 def synthetic_shop(settings: Settings) -> Shop:
-    """The synthetic shop of the size that the settings ask for."""
+    """The synthetic shop of the size that the settings ask for; one of another scale is another shop."""
     parameters = ShopParameters(
         seed=settings.seed,
         users=settings.users,
@@ -38,13 +38,18 @@ def synthetic_shop(settings: Settings) -> Shop:
         start=settings.start,
     )
     return Shop(
-        name="shop",
-        title="Synthetic shop",
+        name=shop_name(settings.scale),
+        title="Synthetic shop" if settings.scale == "50k" else f"Synthetic shop, {settings.scale}",
         time_zone=settings.time_zone or "UTC",
         currency="EUR",
         source=SyntheticSource(parameters),
         notes=(f"Every row is drawn from seed {parameters.seed}; no such shop exists.",),
     )
+
+
+def shop_name(scale: Scale) -> str:
+    """What a synthetic shop is called: "shop" at the default scale, else with the scale behind, as in "shop_50m"."""
+    return "shop" if scale == "50k" else f"shop_{scale}"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from shop_platform.performance.advice.records import (
     OtherAdvice,
     QueryAdvice,
 )
-from shop_platform.performance.advice.rewriting import rewrite, summary
+from shop_platform.performance.advice.rewriting import Summary, rewrite, summary
 from shop_platform.performance.effects import as_interval, index_verdict
-from shop_platform.performance.indexes import IndexFile, index_files
+from shop_platform.performance.indexes import index_files
 from shop_platform.performance.laboratory import (
     COPY,
     SUMMARISED,
@@ -48,10 +48,10 @@ Effects = dict[str, dict[str, Ratio | None]]
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Candidates by name, the indexes given with the platform among them, and what building them took."""
+    """Candidates by name, which of them came with the platform, and what building each took."""
 
     candidates: dict[str, Candidate]
-    given: dict[str, IndexFile]
+    given: frozenset[str]
     built: dict[str, LabIndex]
 
 
@@ -92,7 +92,7 @@ def measure_advice(
             budget = int(budget_share * tables_bytes)
             chosen = choose([_trial(name, found, effects) for name in found.built], budget)
             advised = [_try_set(trials, query, found, frozenset(chosen), catalog, rule) for query in queries]
-            costs = write_costs(connection, {name: _table(name, found) for name in chosen})
+            costs = write_costs(connection, {name: found.candidates[name].table for name in chosen})
         tried = [_tried(name, found, effects, chosen, costs) for name in sorted(found.built, key=_chosen_first(chosen))]
         return Advice(
             provenance=provenance,
@@ -107,26 +107,25 @@ def measure_advice(
 
 
 def _build(postgres: PostgresResource, queries: Sequence[Query], catalog: Mapping[str, Table]) -> _Candidates:
-    """Build the given indexes and the queries' candidates; one that is the same as another is left out."""
-    given = {file.name: file for file in index_files()}
-    candidates: dict[str, Candidate] = {}
+    """Build the given indexes and the queries' candidates; one that is the same as a given one is left out."""
+    given = [
+        Candidate(
+            file.name, file.table, "composite", f"USING btree ({file.columns})", "One of the shop's three indexes."
+        )
+        for file in index_files()
+    ]
+    candidates = {candidate.name: candidate for candidate in given}
+    known = {_same(candidate) for candidate in given}
     for query in queries:
         for candidate in index_candidates(query.text, catalog, MOST):
-            candidates.setdefault(candidate.name, candidate)
-    statements = {name: file.statement for name, file in given.items()}
-    same = {_keys(file.table, file.columns) for file in given.values()}
-    for name, candidate in list(candidates.items()):
-        if _keys(candidate.table, candidate.definition) in same or name in given:
-            del candidates[name]
-        else:
-            statements[name] = candidate.create()
-    return _Candidates(candidates, given, build_indexes(postgres, statements))
+            if _same(candidate) not in known:
+                candidates.setdefault(candidate.name, candidate)
+    built = build_indexes(postgres, {name: candidate.create() for name, candidate in candidates.items()})
+    return _Candidates(candidates, frozenset(candidate.name for candidate in given), built)
 
 
-def _keys(table: str, definition: str) -> str:
-    """A definition without what a given index's file leaves to the default."""
-    bare = definition.replace("USING btree", "").replace('"', "").strip().removeprefix("(").removesuffix(")")
-    return f"{table} {''.join(bare.split())}"
+def _same(candidate: Candidate) -> tuple[str, str]:
+    return candidate.table, "".join(candidate.definition.replace('"', "").split())
 
 
 def _try_each(trials: Trials, query: Query, rule: Rule) -> dict[str, Ratio | None]:
@@ -160,16 +159,16 @@ def _try_set(
     """The query as written, with the given indexes and with the advised set, and its other texts, in turns."""
     ways = {
         "as_written": Variant(query.text, parameters=query.parameters),
-        "given": Variant(query.text, frozenset(found.given), parameters=query.parameters),
+        "given": Variant(query.text, found.given, parameters=query.parameters),
         "advised": Variant(query.text, chosen, parameters=query.parameters),
     }
     rewriting = rewrite(query.text, catalog)
     if rewriting is not None:
         ways["rewriting"] = Variant(rewriting.text, chosen, parameters=query.parameters)
-    kept = summary(query.text, f"{query.name}_kept")
+    kept = summary(query.text, f"{query.name}_kept", catalog)
     if kept is not None:
-        _keep(trials.connection, kept.statements)
-        ways["summary"] = Variant(kept.query, schema=SUMMARISED)
+        _keep(trials.connection, kept)
+        ways["summary"] = Variant(kept.text, schema=SUMMARISED)
     times, _ = trials.interleave(query.name, ways, rule)
     plans = {way: trials.explain(query.name, ways[way]) for way in ("as_written", "given", "advised")}
     records = {way: measured(times[way], plan) for way, plan in plans.items()}
@@ -188,15 +187,22 @@ def _try_set(
         else _other([rewriting.text], rewriting.reason, times["as_written"], times["rewriting"]),
         summary=None
         if kept is None
-        else _other([*kept.statements, kept.query], kept.reason, times["as_written"], times["summary"]),
+        else _other(
+            [*_statements(kept), kept.text], f"{kept.reason} {kept.fresh}", times["as_written"], times["summary"]
+        ),
     )
 
 
-def _keep(connection: Connection, statements: Sequence[str]) -> None:
+def _keep(connection: Connection, kept: Summary) -> None:
     """Make a table of a query's groups beside the copy, from the copy."""
     set_search_path(connection, SUMMARISED, COPY)
-    for statement in statements:
+    for statement in _statements(kept):
         connection.execute(statement)
+    connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(SUMMARISED, kept.table)))
+
+
+def _statements(kept: Summary) -> list[str]:
+    return [kept.create] if kept.key is None else [kept.create, kept.key]
 
 
 def _other(statements: list[str], reason: str, as_written: Sequence[float], seconds: Sequence[float]) -> OtherAdvice:
@@ -210,31 +216,21 @@ def _other(statements: list[str], reason: str, as_written: Sequence[float], seco
     )
 
 
-def _table(name: str, found: _Candidates) -> str:
-    return found.given[name].table if name in found.given else found.candidates[name].table
-
-
 def _tried(
     name: str, found: _Candidates, effects: Effects, chosen: Sequence[str], costs: Mapping[str, WriteCost]
 ) -> CandidateTried:
-    file, candidate = found.given.get(name), found.candidates.get(name)
-    cost = costs.get(name)
-    if file is not None:
-        kind, reason = "given", "One of the shop's three indexes."
-        statement = file.statement.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1)
-    elif candidate is not None:
-        kind, reason, statement = candidate.kind, candidate.reason, candidate.create(concurrently=True)
+    candidate, cost = found.candidates[name], costs.get(name)
     return CandidateTried(
         name=name,
-        table=_table(name, found),
-        kind=kind,
-        statement=statement,
-        reason=reason,
+        table=candidate.table,
+        kind="given" if name in found.given else candidate.kind,
+        statement=candidate.create(concurrently=True),
+        reason=candidate.reason,
         size_bytes=found.built[name].size_bytes,
         build_ms=1000 * found.built[name].seconds,
         queries={query: _effect(alone[name]) for query, alone in effects.items()},
         chosen=name in chosen,
-        lock=lock_note(name),
+        lock=lock_note(candidate).splitlines()[0],
         insert_slowdown=None if cost is None else as_interval(ratio_of_medians(cost["with_ms"], cost["without_ms"])),
     )
 
