@@ -1,4 +1,4 @@
--- Revenue by category, counted by product before prices are looked up. The same answer as revenue_by_category.
+-- Revenue by category, in two steps: purchases counted by product, then priced. The same as revenue_by_category.
 -- Parameters: none. A purchase counts with the product's present price.
 -- Columns: category (text), revenue (numeric, in the shop's currency). One row a category that has purchases.
 SELECT

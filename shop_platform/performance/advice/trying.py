@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from psycopg import sql
+
 from shop_platform.performance.advice.candidates import Candidate, index_candidates
 from shop_platform.performance.advice.catalog import Table, read_catalog
 from shop_platform.performance.advice.choice import Trial, choose, lock_note
