@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from shop_platform.errors import DataError
 from shop_platform.performance.advice.catalog import Table
+from shop_platform.performance.advice.merging import take_left_columns
 from shop_platform.performance.advice.quoting import needs_quotes
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def qualified(text: str, catalog: Mapping[str, Table]) -> exp.Query:
     except (SqlglotError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else "it is nested too deeply"
         raise DataError(f"The query's columns can't be told apart: {first}. Write the table before each.") from error
+    take_left_columns(made)
     return _unquoted(made)
 
 

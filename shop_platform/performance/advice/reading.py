@@ -76,7 +76,10 @@ def _is_plain(source: exp.Table) -> bool:
 def _use(scope: Scope, place: Place, doubled: bool) -> Use:
     use = Use(place.table)
     inside: set[int] = set()
-    for condition in _conditions(scope.expression, place.alias):
+    for condition, limits in _conditions(scope.expression, place.alias):
+        if not limits:
+            _take_joins(use, place, condition)
+            continue
         _take(use, place, condition)
         predicate = place.predicate(condition, doubled)
         if predicate is not None:
@@ -97,16 +100,17 @@ def _column_class() -> type[exp.Column]:
     return exp.Column
 
 
-def _conditions(select: exp.Expr, alias: str) -> Iterator[exp.Expr]:
-    """Conditions of WHERE and ON that limit the rows of one place."""
+def _conditions(select: exp.Expr, alias: str) -> Iterator[tuple[exp.Expr, bool]]:
+    """Conditions of WHERE and ON, and whether they limit the rows of one place."""
     where = select.args.get("where")
     if where is not None:
-        yield from conjuncts(where.this)
+        yield from ((condition, True) for condition in conjuncts(where.this))
     for join in select.args.get("joins") or []:
         # An outer join keeps the rows of its preserved side, whatever ON says of them.
         limited = {"": True, "LEFT": join.alias_or_name == alias, "RIGHT": join.alias_or_name != alias}
-        if join.args.get("on") is not None and limited.get(join.side, False):
-            yield from conjuncts(join.args["on"])
+        if join.args.get("on") is not None:
+            limits = limited.get(join.side, False)
+            yield from ((condition, limits) for condition in conjuncts(join.args["on"]))
 
 
 def conjuncts(tree: exp.Expr) -> Iterator[exp.Expr]:
@@ -135,6 +139,13 @@ def _take(use: Use, place: Place, condition: exp.Expr) -> None:
         _add(keys, place.key(condition.this))
     else:
         _take_range(use, place, condition)
+
+
+def _take_joins(use: Use, place: Place, condition: exp.Expr) -> None:
+    other = Use(use.table)
+    _take(other, place, condition)
+    for key in other.joins:
+        _add(use.joins, key)
 
 
 def _take_alternative(use: Use, place: Place, side: exp.Expr) -> None:
