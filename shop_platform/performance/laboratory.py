@@ -26,7 +26,7 @@ TABLES = {"users": "user_id", "products": "product_id", "events": "event_id"}
 #: Advisory lock that a measurement, or a build of indexes, holds.
 LABORATORY_LOCK = 7_301_010
 
-#: A shop of more events than this is measured on all events of some users: about this many.
+#: A shop of far more events than this is measured on all events of some users: about this many.
 SAMPLE_EVENTS = 5_000_000
 
 _MARK = "Made by shop_platform to measure on; it is dropped and made again."
@@ -65,8 +65,8 @@ def laboratory(postgres: PostgresResource) -> Iterator[None]:
 def copy_live(postgres: PostgresResource, sample_events: int = SAMPLE_EVENTS) -> int:
     """Copy the shop's tables, as one snapshot shows them, to `lab_copy`, with primary keys and no other index.
 
-    Removes all copies of an earlier run first. A shop of more than `sample_events` events is copied in part: the
-    events of every k-th user by hash, so that users stay whole; users and products are copied completely.
+    Removes all copies of an earlier run first. Of more than one and a half times `sample_events`, the live events
+    of every k-th user by hash are copied, so that users stay whole; users and products are copied completely.
 
     Returns:
         k; 1 where all was copied.
@@ -78,9 +78,10 @@ def copy_live(postgres: PostgresResource, sample_events: int = SAMPLE_EVENTS) ->
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         for schema in COPIES:
             drop_copy(connection, schema)
-        one_user_in = -(-_count(connection, LIVE, "events") // sample_events)
-        if one_user_in == 0:
+        events = _count(connection, LIVE, "events")
+        if events == 0:
             raise MeasurementError("There are no events to measure on: materialise products and events first.")
+        one_user_in = max(1, round(events / sample_events))
         create_schema(connection, COPY)
         for table in TABLES:
             _copy_table(connection, LIVE, COPY, table, one_user_in if table == "events" else 1)

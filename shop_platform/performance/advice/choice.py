@@ -57,21 +57,25 @@ def choose(trials: Sequence[Trial], budget_bytes: int) -> list[str]:
     speedups that are sure count: the interval's low end above 1 and the speedup more than NEGLIGIBLE. What an index
     slows down does not count; look at it before building.
 
+    A factor of NEGLIGIBLE in all is worth no byte: of the sets that come so near to the best one, the smallest is
+    taken. So is a small index where a large one is no faster but for the noise of measuring.
+
     Args:
         trials: in any order.
         budget_bytes: for all indexes of the set together.
 
     Returns:
-        Names in alphabetical order: of sets that do equally well the one of fewest bytes, then of fewest indexes,
-        then the first by name. Empty where nothing helps or fits.
+        Names in alphabetical order: of sets that do about equally well the one of fewest bytes, then of fewest
+        indexes, then the one worth most, then the first by name. Empty where nothing helps or fits.
     """
     useful = _undominated([each for each in map(_useful, trials) if each.gains and each.size_bytes <= budget_bytes])
-    best: tuple[float, int, int, list[str]] = (0.0, 0, 0, [])
-    for chosen in _sets(useful, budget_bytes):
-        names = sorted(each.name for each in chosen)
-        rank = (-_worth(chosen), sum(each.size_bytes for each in chosen), len(names), names)
-        best = min(best, rank)
-    return best[3]
+    most = max(map(_worth, _sets(useful, budget_bytes)))
+    near = [chosen for chosen in _sets(useful, budget_bytes) if _worth(chosen) >= most - math.log(NEGLIGIBLE)]
+    ranks = (
+        (sum(each.size_bytes for each in chosen), len(chosen), -_worth(chosen), sorted(each.name for each in chosen))
+        for chosen in near
+    )
+    return min(ranks)[3]
 
 
 def _useful(trial: Trial) -> _Useful:
