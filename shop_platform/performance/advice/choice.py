@@ -11,7 +11,7 @@ from shop_platform.performance.advice.quoting import quoted
 from shop_platform.performance.statistics import NEGLIGIBLE, Ratio
 
 #: So many trials are searched for the best set, 2 to the power of this at worst; of more, the most useful ones.
-MOST_TRIALS = 18
+MOST_TRIALS = 16
 
 
 @dataclass(frozen=True)

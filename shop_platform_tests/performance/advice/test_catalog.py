@@ -58,7 +58,7 @@ def test_tables_that_can_not_be_indexed_are_named(postgres: PostgresResource) ->
     with postgres.connect() as connection:
         connection.execute("CREATE VIEW seen AS SELECT 1 AS one")
         with pytest.raises(DataError, match="nowhere, seen"):
-            read_catalog(connection, "public", ["users", "seen", "nowhere"][1:])
+            read_catalog(connection, "public", ["seen", "nowhere"])
         connection.execute("CREATE TABLE fresh (one int)")
         with pytest.raises(DataError, match=r"no statistics on public\.fresh"):
             read_catalog(connection, "public", ["fresh"])
