@@ -35,7 +35,7 @@ _SCHEMA_QUERIES = (
 )
 
 
-_WAITING = "SELECT FROM pg_locks WHERE pid = %s AND NOT granted"
+_WAITING = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,16 @@ def test_somebody_who_keeps_reading_empty_tables_does_not_stop_a_load(
         connection.commit()
         assert schema_of(connection) == before
         assert rows_of(connection) == source_rows(SyntheticSource(SMALL))
+
+
+def test_tables_that_hold_rows_are_never_locked(postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "_PATIENCE", 100)
+    monkeypatch.setattr(bulk, "_IN_THE_WAY", ())
+    with postgres.connect() as connection:
+        load_shop_tables(connection, shop_of(SyntheticSource(SMALL)))
+    with postgres.connect() as reader, postgres.connect() as connection:
+        assert rows_in_table(reader, "events") == 9_000
+        assert not taken(connection)
 
 
 @pytest.mark.parametrize(
