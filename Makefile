@@ -16,7 +16,7 @@ export SHOP_DATA := $(or $(DATA),$(SHOP_DATA))
 export SHOP_SCALE := $(or $(SCALE),$(SHOP_SCALE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format ui down clean lock
+.PHONY: help setup demo test check bench format ui down clean lock
 
 help: ## Show what can be asked for.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -42,6 +42,9 @@ check: setup ## Format, lint and types.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: setup ## Measure what is promised about speed and memory; half an hour, 15 GB of disk.
+	@$(BIN)/python -m benchmarks
 
 format: setup ## Put the code into its format.
 	$(BIN)/ruff format .
