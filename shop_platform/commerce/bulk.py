@@ -59,17 +59,19 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
         psycopg.errors.ForeignKeyViolation: an event of an unknown user or product; PostgreSQL tells which.
     """
     constraints = _take_empty_tables(connection)
-    if constraints is None:
-        yield False
-        return
-    connection.execute(
-        "SELECT set_config('maintenance_work_mem', %s, true) WHERE pg_size_bytes(%s)"
-        " > pg_size_bytes(current_setting('maintenance_work_mem'))",
-        [_MEMORY, _MEMORY],
-    )
-    yield True
-    # Without these numbers the planner may sort all events to check a foreign key.
-    connection.execute("ANALYZE users, products")
+    yield constraints is not None
+    _put_back(connection, constraints or {})
+
+
+def _put_back(connection: Connection, constraints: dict[str, str]) -> None:
+    if constraints:
+        connection.execute(
+            "SELECT set_config('maintenance_work_mem', %s, true) WHERE pg_size_bytes(%s)"
+            " > pg_size_bytes(current_setting('maintenance_work_mem'))",
+            [_MEMORY, _MEMORY],
+        )
+        # Without these numbers the planner may sort all events to check a foreign key.
+        connection.execute("ANALYZE users, products")
     for name, definition in constraints.items():
         connection.execute(
             sql.SQL("ALTER TABLE events ADD CONSTRAINT {} {}").format(sql.Identifier(name), sql.SQL(definition))
