@@ -128,7 +128,10 @@ def insert_bare(url: str, rows: list[tuple[object, ...]]) -> None:
 def main() -> None:
     """Measure and print."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    shop = synthetic_shop(load_settings())
+    settings = load_settings()
+    if settings.database_url is not None:
+        sys.exit("Unset DATABASE_URL: this makes and drops databases of its own, on the embedded server.")
+    shop = synthetic_shop(settings)
     held = {kind: list(getattr(shop.source, kind)().batches) for kind in TABLES}
     events = sum(batch.num_rows for batch in held["events"])
     whole = Shop(shop.name, shop.title, shop.time_zone, shop.currency, Held(held))

@@ -49,6 +49,8 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
     so that COPY may freeze its rows, and `events` has neither primary key nor foreign keys until the block ends well:
     one sort and two joins over all rows cost far less than an index entry and two look-ups for each. Afterwards the
     same constraints stand under the same names. If the block fails, the caller's transaction has to be rolled back.
+    (Frozen rows are visible even to a snapshot taken before the load, which somebody could notice who holds one open
+    but has not read the tables yet.)
 
     Where the tables hold rows, nothing is put aside. Dropping a constraint, and TRUNCATE, lock everybody out until the
     commit, and whoever reads meanwhile must see the old rows: a replacement deletes and copies with everything in
@@ -59,6 +61,7 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
         psycopg.errors.ForeignKeyViolation: an event of an unknown user or product; PostgreSQL tells which.
     """
     constraints = _take_empty_tables(connection)
+    # Whatever else must rest during a load, be it the first or a replacement, is put aside here and back after it.
     yield constraints is not None
     _put_back(connection, constraints or {})
 
