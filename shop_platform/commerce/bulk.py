@@ -66,6 +66,8 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
     block ends well: one sort for each index and two joins over all rows cost far less than index entries and two
     look-ups for each. Afterwards the same constraints and indexes stand under the same names. If the block fails, the
     caller's transaction has to be rolled back.
+    (Frozen rows are visible even to a snapshot taken before the load, which somebody could notice who holds one open
+    but has not read the tables yet.)
 
     Where the tables hold rows, nothing is put aside. Dropping a constraint, and TRUNCATE, lock everybody out until the
     commit, and whoever reads meanwhile must see the old rows: a replacement deletes and copies with everything in
@@ -79,10 +81,8 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
     """
     put_aside = _take_empty_tables(connection)
     _log_rows(connection, "DISABLE")
-    if put_aside is None:
-        yield False
-    else:
-        yield from _loading_without(connection, put_aside)
+    yield put_aside is not None
+    _put_back(connection, put_aside or [])
     _log_rows(connection, "ENABLE")
     connection.execute("DELETE FROM ops.event_log; INSERT INTO ops.event_log (sign) VALUES (0)")
 
@@ -93,16 +93,15 @@ def _log_rows(connection: Connection, state: Literal["ENABLE", "DISABLE"]) -> No
         connection.execute(sql.SQL(f"ALTER TABLE events {state} TRIGGER {{}}").format(sql.Identifier(name)))
 
 
-def _loading_without(connection: Connection, put_aside: list[str]) -> Iterator[bool]:
-    """Load, then execute what puts back what was put aside."""
-    connection.execute(
-        "SELECT set_config('maintenance_work_mem', %s, true) WHERE pg_size_bytes(%s)"
-        " > pg_size_bytes(current_setting('maintenance_work_mem'))",
-        [_MEMORY, _MEMORY],
-    )
-    yield True
-    # Without these numbers the planner may sort all events to check a foreign key.
-    connection.execute("ANALYZE users, products")
+def _put_back(connection: Connection, put_aside: list[str]) -> None:
+    if put_aside:
+        connection.execute(
+            "SELECT set_config('maintenance_work_mem', %s, true) WHERE pg_size_bytes(%s)"
+            " > pg_size_bytes(current_setting('maintenance_work_mem'))",
+            [_MEMORY, _MEMORY],
+        )
+        # Without these numbers the planner may sort all events to check a foreign key.
+        connection.execute("ANALYZE users, products")
     for statement in put_aside:
         connection.execute(statement)
 

@@ -50,8 +50,11 @@ def apportion(total: int, weights: Floats) -> Ints:
     shares = cumulated(weights)
     shares *= total  # in place: there may be millions
     bounds = np.floor(shares, out=shares).astype(np.int64)
+    del shares
     bounds[-1] = total
-    return np.diff(bounds, prepend=0)
+    counts = bounds.copy()
+    counts[1:] -= bounds[:-1]
+    return counts
 
 
 def laid_out(lengths: Ints) -> tuple[Ints, Ints]:

@@ -294,7 +294,7 @@ def test_settings_are_only_lent(postgres: PostgresResource) -> None:
     with postgres.connect() as connection:
         before = connection.execute("SHOW maintenance_work_mem").fetchone()
         with bulk_loading(connection):
-            assert connection.execute("SHOW maintenance_work_mem").fetchone() == ("512MB",)
             assert connection.execute("SHOW lock_timeout").fetchone() == ("0",)
+        assert connection.execute("SHOW maintenance_work_mem").fetchone() == ("512MB",)
         connection.commit()
         assert connection.execute("SHOW maintenance_work_mem").fetchone() == before

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import tracemalloc
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -118,6 +120,32 @@ def test_blocks_do_not_change_the_order_or_lose_an_event(monkeypatch: pytest.Mon
     assert len(happened) == 5_000
     assert happened.timestamp.is_monotonic_increasing
     check_order_of_steps(happened)
+
+
+def test_events_at_the_same_moment_stand_in_the_order_of_users_and_types() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [rng.integers(0, bound, 5_000) for bound in (9, 4, 3, 1_000)]
+    events = activity.Events(*(column.astype(np.int32) for column in drawn))
+    wanted = np.lexsort((events.kind, events.user, events.time))
+    found = activity._in_order(events)  # noqa: SLF001  a replacement for one line of numpy's
+    for name in ("user", "product", "kind", "time"):
+        assert (getattr(found, name) == getattr(events, name)[wanted]).all()
+
+
+def test_batches_and_active_weeks_take_bounded_memory() -> None:
+    parameters = ShopParameters(users=20_000, events=1_000_000)
+    users = activity.draw_users(parameters)
+    tracemalloc.start()
+    try:
+        cells = activity.draw_cells(parameters, users)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Seven million active weeks of a million users: 350 MB.
+    assert peak < 50 * len(cells.user)
+    sizes = [len(batch) for batch in SyntheticSource(parameters).events().batches]
+    assert sum(sizes) == 1_000_000
+    assert max(sizes) <= 100_000
 
 
 def test_every_week_has_events_and_every_category_purchases(shop: dict[str, pd.DataFrame]) -> None:
