@@ -297,23 +297,3 @@ def times_as_fast(interval: Interval) -> str:
     """Such as `3.1 times as fast (95 % interval 3.0 to 3.2)`."""
     value, low, high = interval["value"], interval["low"], interval["high"]
     return f"{value:.3g} times as fast (95 % interval {low:.3g} to {high:.3g})"
-
-
-def ladder(effects: Effects) -> list[tuple[str, ...]]:
-    """Rows of (query, as written, with the three indexes, rewritten, from summaries): medians and speedups."""
-    return [
-        (
-            query["name"],
-            f"{query['as_written']['median_ms']:.3g} ms",
-            _rung(query["with_indexes"], query["indexes_speedup"]),
-            _rung(query["rewritten"], query["rewritten_speedup"]),
-            _rung(query["from_summaries"], query["summaries_speedup"]),
-        )
-        for query in effects["queries"]
-    ]
-
-
-def _rung(measured: Measured | None, speedup: Interval | None) -> str:
-    if measured is None or speedup is None:
-        return ""
-    return f"{measured['median_ms']:.3g} ms, {times_as_fast(speedup)}"

@@ -62,7 +62,10 @@ def _advice(found: dict[str, Any]) -> Table:
     table = _table("Advised indexes, tried on a copy", "statement to paste", "KiB")
     for candidate in (found["index_advice"] or {"candidates": []})["candidates"]:
         if candidate["chosen"]:
-            table.add_row(candidate["statement"], f"{candidate['size_bytes'] / 1024:,.0f}")
+            there = f"{candidate['live']} is there already"
+            table.add_row(
+                there if candidate["live"] else candidate["statement"], f"{candidate['size_bytes'] / 1024:,.0f}"
+            )
     return table
 
 

@@ -82,7 +82,8 @@ def advice(**conditions: Any) -> dict[str, Any]:
     candidate = {
         "name": "idx_best", "table": "events", "kind": "partial", "reason": "It holds purchases only.",
         "statement": "CREATE INDEX CONCURRENTLY idx_best ON events (product_id) WHERE event_type = 'purchased';",
-        "size_bytes": 4096, "build_ms": 2.0, "chosen": True, "lock": "Blocks nobody.", "insert_slowdown": speedup,
+        "size_bytes": 4096, "build_ms": 2.0, "chosen": True, "live": None, "lock": "Blocks nobody.",
+        "insert_slowdown": speedup,
         "queries": {"weekly_active_users": {"used": True, "speedup": speedup, "verdict": "helps"}},
     }  # fmt: skip
     other = {"name": "idx_other", "chosen": False, "insert_slowdown": None} | {

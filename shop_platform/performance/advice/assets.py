@@ -71,7 +71,10 @@ def _statements(advice: Advice) -> str:
     if not chosen:
         return "No index helps these queries enough to be advised."
     return "\n\n".join(
-        f"```sql\n{candidate['statement']}\n```\n{candidate['reason']} {candidate['lock']}" for candidate in chosen
+        f"{candidate['live']} is there already: {candidate['reason']}"
+        if candidate["live"]
+        else f"```sql\n{candidate['statement']}\n```\n{candidate['reason']} {candidate['lock']}"
+        for candidate in chosen
     )
 
 

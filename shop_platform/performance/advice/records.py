@@ -22,6 +22,7 @@ class CandidateTried(TypedDict):
         build_ms: time that a plain build took.
         queries: what it does for each query, by name.
         chosen: whether it is in the advised set.
+        live: name of an index on the live tables that is the same; None where there is none.
         lock: what building it locks.
         insert_slowdown: for the chosen: time of an insert with this index alone over the time without any.
     """
@@ -35,6 +36,7 @@ class CandidateTried(TypedDict):
     build_ms: float
     queries: dict[str, CandidateEffect]
     chosen: bool
+    live: str | None
     lock: str
     insert_slowdown: Interval | None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from shop_platform.performance.advice.records import (
 )
 from shop_platform.performance.advice.rewriting import Summary, rewrite, summary
 from shop_platform.performance.effects import as_interval, index_verdict
-from shop_platform.performance.indexes import index_files
+from shop_platform.performance.indexes import LIVE, index_files
 from shop_platform.performance.laboratory import (
     COPY,
     SUMMARISED,
@@ -50,11 +51,12 @@ Effects = dict[str, dict[str, Ratio | None]]
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Candidates by name, which of them came with the platform, and what building each took."""
+    """Candidates by name, which came with the platform, what building each took, and which are live by what name."""
 
     candidates: dict[str, Candidate]
     given: frozenset[str]
     built: dict[str, LabIndex]
+    live: dict[str, str]
 
 
 def measure_advice(
@@ -123,7 +125,25 @@ def _build(postgres: PostgresResource, queries: Sequence[Query], catalog: Mappin
             if _same(candidate) not in known:
                 candidates.setdefault(candidate.name, candidate)
     built = build_indexes(postgres, {name: candidate.create() for name, candidate in candidates.items()})
-    return _Candidates(candidates, frozenset(candidate.name for candidate in given), built)
+    return _Candidates(candidates, frozenset(candidate.name for candidate in given), built, _live(postgres))
+
+
+def _live(postgres: PostgresResource) -> dict[str, str]:
+    """By name of an index on the copy, the valid one on the live tables that is the same but for storage options."""
+    with postgres.connect() as connection:
+        rows = connection.execute(
+            "SELECT n.nspname, c.relname, t.relname, pg_get_indexdef(c.oid) FROM pg_index AS i"
+            " JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_class AS t ON t.oid = i.indrelid"
+            " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = ANY(%s) AND i.indisvalid AND NOT i.indisunique ORDER BY c.relname",
+            [[LIVE, COPY]],
+        ).fetchall()
+    keys = {
+        (schema, name): (table, re.sub(r" WITH \([^)]*\)", "", definition.split(" USING ", 1)[1]))
+        for schema, name, table, definition in rows
+    }
+    there = {key: name for (schema, name), key in keys.items() if schema == LIVE}
+    return {name: there[key] for (schema, name), key in keys.items() if schema == COPY and key in there}
 
 
 def _same(candidate: Candidate) -> tuple[str, str]:
@@ -232,6 +252,7 @@ def _tried(
         build_ms=1000 * found.built[name].seconds,
         queries={query: _effect(alone[name]) for query, alone in effects.items()},
         chosen=name in chosen,
+        live=found.live.get(name),
         lock=lock_note(candidate).splitlines()[0],
         insert_slowdown=None if cost is None else as_interval(ratio_of_medians(cost["with_ms"], cost["without_ms"])),
     )

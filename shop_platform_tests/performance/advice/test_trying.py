@@ -44,6 +44,19 @@ def test_every_candidate_is_built_and_judged_for_every_query(random_shop: Postgr
     assert any(candidate["queries"]["revenue_by_category"]["used"] for candidate in partial)
 
 
+def test_a_candidate_that_is_live_already_is_told(random_shop: PostgresResource) -> None:
+    with random_shop.connect() as connection:
+        connection.execute(
+            "CREATE INDEX mine ON events (product_id) WITH (fillfactor = 70) WHERE event_type = 'purchased'"
+        )
+        connection.execute("CREATE INDEX other ON events (product_id) WHERE event_type = 'viewed'")
+    live = {candidate["statement"]: candidate["live"] for candidate in advise(random_shop)["candidates"]}
+    assert {name for name in live.values() if name} == {"mine"}
+    assert [
+        name for statement, name in live.items() if statement.endswith("(product_id) WHERE event_type = 'purchased';")
+    ] == ["mine"]
+
+
 def test_the_advised_set_fits_the_budget_and_its_cost_is_told(random_shop: PostgresResource) -> None:
     advice = advise(random_shop)
     chosen = [candidate for candidate in advice["candidates"] if candidate["chosen"]]
