@@ -57,6 +57,8 @@ def read_grouped(text: str, catalog: Mapping[str, Table]) -> Grouped | None:
         return None
     if not _is_plain(tree) or not calls_only(tree, PLAIN | TELLING_TIME):
         return None
+    if not _all_told_apart(tree):
+        return None
     keys = _keys(tree)
     outside = [part for part in _outside(tree) if part.find(exp.Query) is not None]
     if keys is None or outside:
@@ -67,6 +69,13 @@ def read_grouped(text: str, catalog: Mapping[str, Table]) -> Grouped | None:
     if not aggregates or (_is_cut(tree) and not ordered):
         return None
     return Grouped(tree, tuple(keys), tuple(dict.fromkeys(aggregates)), ordered)
+
+
+def _all_told_apart(select: exp.Select) -> bool:
+    """Whether every column has its table beside it, but for output columns that ORDER BY names."""
+    from sqlglot import exp
+
+    return all(column.table or isinstance(column.parent, exp.Ordered) for column in select.find_all(exp.Column))
 
 
 def calls_only(tree: exp.Expr, names: frozenset[str]) -> bool:
@@ -85,12 +94,19 @@ def _is_plain(select: exp.Select) -> bool:
     from sqlglot import exp
 
     known = {"kind", "hint", "expressions", "with_", "from_", "joins", "where", "group", "having", "order", "limit"}
+    natural = any(join.method for join in select.args.get("joins") or [])
     others = [name for name, value in select.args.items() if value and name not in known | {"offset"}]
     strange = (exp.Window, exp.Filter, exp.WithinGroup, exp.TableSample, exp.Unnest, exp.Lateral, exp.Star)
+    # Beside placeholders the operator would have to be written %% again.
+    percents = select.find(exp.Mod) is not None and select.find(exp.Placeholder) is not None
     open_positions = any(placeholder.this is None for placeholder in select.find_all(exp.Placeholder))
     inside = [part for part in _outside(select) if _has_strange(part, strange)]
     sampled = select.find(exp.TableSample, exp.Unnest, exp.Lateral) is not None
-    return not others and select.args.get("from_") is not None and not (open_positions or inside or sampled)
+    return (
+        not others
+        and select.args.get("from_") is not None
+        and not (percents or open_positions or inside or sampled or natural)
+    )
 
 
 def _has_strange(tree: exp.Expr, strange: tuple[type[exp.Expr], ...]) -> bool:

@@ -118,8 +118,6 @@ def _judges() -> dict[type[exp.Expr], Callable[..., Family | None]]:
         exp.Extract: _extract,
         exp.Lower: _function,
         exp.Upper: _function,
-        exp.Floor: _function,
-        exp.Ceil: _function,
         exp.Anonymous: _function,
         exp.DPipe: _joined,
         exp.Add: _arithmetic,

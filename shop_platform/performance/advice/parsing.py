@@ -5,6 +5,7 @@ sqlglot takes part of a second to import, so every function imports it itself: t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from shop_platform.errors import DataError
 from shop_platform.performance.advice.catalog import Table
 from shop_platform.performance.advice.merging import take_left_columns
+from shop_platform.performance.advice.owners import name_owners
 from shop_platform.performance.advice.quoting import needs_quotes
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 #: Functions that sqlglot may understand. It translates the arguments of others between dialects (units in capitals,
 #: time formats), but an index serves an expression only if it says literally the same.
 _UNDERSTOOD = frozenset({"COUNT", "SUM", "MIN", "MAX", "AVG", "LOWER", "UPPER", "COALESCE"})
+
+#: Functions that are written in a way of their own.
+_GRAMMAR = frozenset(
+    {"CAST", "EXTRACT", "OVERLAY", "POSITION", "STRING_AGG", "SUBSTRING", "TRIM", "XMLELEMENT", "XMLTABLE"}
+)
 
 
 @lru_cache(maxsize=1)
@@ -31,6 +38,9 @@ def dialect() -> Any:  # noqa: ANN401  a class that is made here
     class Literal(Postgres):
         class Parser(PostgresParser):
             FUNCTIONS = {name: made for name, made in PostgresParser.FUNCTIONS.items() if name in _UNDERSTOOD}  # noqa: RUF012
+            FUNCTION_PARSERS = {  # noqa: RUF012
+                name: made for name, made in PostgresParser.FUNCTION_PARSERS.items() if name in _GRAMMAR
+            }
 
     return Literal
 
@@ -57,7 +67,7 @@ def parse_select(text: str) -> exp.Query:
     from sqlglot.errors import SqlglotError
 
     try:
-        statements = list(filter(_says_something, sqlglot.parse(text, dialect=dialect())))
+        statements = list(filter(_says_something, sqlglot.parse(_single_percents(text), dialect=dialect())))
     except (SqlglotError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else "it is nested too deeply"
         raise DataError(f"The query can't be read as PostgreSQL's SQL: {first} Mend it, or try it in psql.") from error
@@ -73,6 +83,26 @@ def parse_select(text: str) -> exp.Query:
         )
     _refuse_changes(tree)
     return tree
+
+
+# Texts, quoted names and comments, in which nothing may be replaced.
+_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$(\w*)\$.*?\$\1\$"""
+
+
+def _single_percents(text: str) -> str:
+    """The text with `%%`, as psycopg has it beside placeholders, as the operator that it stands for.
+
+    Raises:
+        DataError: a number is written in a way that sqlglot takes for something else.
+    """
+
+    def mend(match: re.Match[str]) -> str:
+        if match["number"]:
+            raise DataError(f"Write the number {match['number']} in plain decimal digits.")
+        return "%" if match["percents"] else match[0]
+
+    number = r"(?P<number>(?<![\w$.])(?:\d+_[\d_]+|0[xXoObB]\w+))"
+    return re.sub(rf"{_QUOTED}|{number}|(?P<percents>%%)", mend, text, flags=re.DOTALL)
 
 
 def _says_something(tree: exp.Expr | None) -> TypeGuard[exp.Expr]:
@@ -130,12 +160,15 @@ def qualified(text: str, catalog: Mapping[str, Table]) -> exp.Query:
     """
     from sqlglot.errors import SqlglotError
     from sqlglot.optimizer.qualify import qualify
+    from sqlglot.optimizer.qualify_tables import qualify_tables
 
     tree = _named(text)
     schema: dict[str, object] = {
         table.name: {column.name: "text" for column in table.columns} for table in catalog.values()
     }
     try:
+        qualify_tables(tree, dialect=dialect())
+        name_owners(tree, catalog)
         made = qualify(
             tree,
             dialect=dialect(),

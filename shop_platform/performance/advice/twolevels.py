@@ -68,6 +68,8 @@ def _again(aggregate: exp.AggFunc, part: exp.Column, grouped: Grouped, catalog: 
     """How an aggregate over all rows follows from those over parts of them."""
     from sqlglot import exp
 
+    if aggregate.find(exp.Distinct, exp.Order) is not None:
+        return None
     if isinstance(aggregate, exp.Count):
         return whole(exp.Sum(this=part), empty=not grouped.keys)
     if type(aggregate) in (exp.Min, exp.Max) and not aggregate.expressions:
