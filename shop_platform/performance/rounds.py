@@ -28,7 +28,7 @@ class Rule:
 
 
 #: With six or seven ways to answer, both queries take some 8 s at 50,000 events; at 5 million some 5 minutes.
-INTERLEAVED = Rule(warm_ups=2, least=15, most=300, seconds=4, stretches=4)
+INTERLEAVED = Rule(warm_ups=2, least=11, most=300, seconds=4, stretches=4)
 
 #: One variant alone: for its own median, which no ratio is made from.
 ALONE = Rule(warm_ups=2, least=11, most=51, seconds=1.0)

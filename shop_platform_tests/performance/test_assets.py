@@ -67,7 +67,7 @@ def test_the_effects_are_stored_with_numbers_for_each_query_and_index(random_sho
     record = record_of(random_shop, "index_effects")
     assert [query["name"] for query in record["queries"]] == ["weekly_active_users", "revenue_by_category"]
     for query in record["queries"]:
-        assert query["rounds"] >= 15
+        assert query["rounds"] >= 11
         for speedup in (query["indexes_speedup"], query["summaries_speedup"]):
             assert 0 < speedup["low"] <= speedup["value"] <= speedup["high"]
         for variant in ("as_written", "with_indexes", "rewritten", "from_summaries"):
