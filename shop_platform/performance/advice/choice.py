@@ -68,7 +68,7 @@ def choose(trials: Sequence[Trial], budget_bytes: int) -> list[str]:
     useful = _undominated([each for each in map(_useful, trials) if each.gains and each.size_bytes <= budget_bytes])
     best: tuple[float, int, int, list[str]] = (0.0, 0, 0, [])
     for chosen in _sets(useful, budget_bytes):
-        names = sorted(each.name for each in chosen)
+        names = [each.name for each in chosen]
         rank = (-_worth(chosen), sum(each.size_bytes for each in chosen), len(names), names)
         best = min(best, rank)
     return best[3]
