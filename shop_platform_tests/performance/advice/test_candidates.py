@@ -93,6 +93,22 @@ def test_the_index_of_purchases_answers_without_the_table(
     assert f"Index Only Scan using {partial.name} on events" in plan
 
 
+@pytest.mark.parametrize("name", ["week_in_utc", "day_in_utc", "pattern"])
+def test_the_planner_recognises_indexed_expressions(
+    random_shop: PostgresResource, catalog: dict[str, Table], name: str
+) -> None:
+    found = [each for each in index_candidates(QUERIES[name], catalog, most=100) if each.kind == "expression"]
+    assert found
+    with random_shop.connect() as connection:
+        connection.execute("SET LOCAL enable_seqscan = off")
+        for candidate in found:
+            with connection.transaction(force_rollback=True):
+                connection.execute(candidate.create())
+                cursor = psycopg.ClientCursor(connection)
+                cursor.execute(f"EXPLAIN {QUERIES[name]}", VALUES if "%(" in QUERIES[name] else None)
+                assert candidate.name in "\n".join(line for (line,) in cursor.fetchall())
+
+
 @pytest.mark.parametrize(
     ("text", "definition", "kind"),
     [
