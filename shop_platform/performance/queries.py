@@ -100,13 +100,18 @@ def measured_queries(folder: Path | None) -> list[Query]:
 
 
 def _read(path: Path, twin: Path | None) -> Query:
-    from shop_platform.performance.advice.candidates import check_select
+    from shop_platform.performance.advice.parsing import check_select, live_tables_of
 
     file = sqlfiles.parse_sql(path)
     other = None if twin is None else sqlfiles.parse_sql(twin)
     for text, source in ((file.text, path), *(((other.text, twin),) if other else ())):
         try:
             check_select(text)
+            if live := live_tables_of(text):
+                raise DataError(
+                    f"{', '.join(sorted(live))} would be read where it lives, not on the copy that is measured: write "
+                    "tables of the shop without a schema."
+                )
         except DataError as error:
             raise DataError(f"{source}: {error}") from error
     question = next((line for line in file.header.splitlines() if line and not line.startswith(_PARAMETER)), path.stem)

@@ -118,6 +118,7 @@ def test_queries_of_a_folder_come_with_question_parameters_and_twin(tmp_path: Pa
         ("q", "SELECT 1; DROP TABLE events", "q.sql: "),
         ("q", "WITH gone AS (DELETE FROM events RETURNING 1) SELECT * FROM gone", "q.sql: "),
         ("q", "SELECT FROM WHERE", "q.sql: "),
+        ("q", "SELECT count(*) FROM products JOIN public.events USING (product_id)", "public.events would be read"),
         ("q", "-- Parameter: user_id = u1\nSELECT %(user_id)s", "written as in TOML"),
         ("weekly_active_users", "SELECT 1", "give the file another name"),
     ],

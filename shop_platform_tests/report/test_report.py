@@ -98,7 +98,7 @@ def advice(**conditions: Any) -> dict[str, Any]:
     }  # fmt: skip
     return {
         "provenance": CONDITIONS | conditions, "tables_bytes": 100, "budget_bytes": 5000, "advised_bytes": 4096,
-        "candidates": [candidate, candidate | other], "queries": [query],
+        "candidates": [candidate, candidate | other], "unbuilt": {}, "queries": [query],
     }  # fmt: skip
 
 

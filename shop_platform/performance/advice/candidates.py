@@ -112,7 +112,7 @@ def index_candidates(text: str, catalog: Mapping[str, Table], most: int = 12) ->
         give the same list.
 
     Raises:
-        DataError: the text is not one SELECT, or its columns can't be told apart.
+        DataError: the text is not one SELECT.
     """
     places = sorted(uses(text, catalog), key=lambda use: -use.table.rows)
     drafts: dict[tuple[str, str], _Draft] = {}

@@ -72,7 +72,7 @@ def choose(trials: Sequence[Trial], budget_bytes: int) -> list[str]:
     most = max(map(_worth, _sets(useful, budget_bytes)))
     near = [chosen for chosen in _sets(useful, budget_bytes) if _worth(chosen) >= most - math.log(NEGLIGIBLE)]
     ranks = (
-        (sum(each.size_bytes for each in chosen), len(chosen), -_worth(chosen), sorted(each.name for each in chosen))
+        (sum(each.size_bytes for each in chosen), len(chosen), -_worth(chosen), [each.name for each in chosen])
         for chosen in near
     )
     return min(ranks)[3]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from shop_platform.errors import DataError
 from shop_platform.performance.advice.catalog import Table
 from shop_platform.performance.advice.merging import take_left_columns
+from shop_platform.performance.advice.outputs import output_name
 from shop_platform.performance.advice.owners import name_owners
 from shop_platform.performance.advice.quoting import needs_quotes
 
@@ -149,39 +150,68 @@ def tables_of(text: str) -> set[str]:
     }
 
 
-def qualified(text: str, catalog: Mapping[str, Table]) -> exp.Query:
+def live_tables_of(text: str) -> set[str]:
+    """Tables that a query names with schema `public`, as it names them.
+
+    Raises:
+        DataError: as `check_select`.
+    """
+    from sqlglot import exp
+
+    return {
+        f"{table.db}.{table.name}" for table in parse_select(text).find_all(exp.Table) if table.db.lower() == "public"
+    }
+
+
+def qualified(text: str, catalog: Mapping[str, Table]) -> exp.Query | None:
     """The syntax tree with every column's table beside it, stars written out and every output column named.
 
     Output columns get the names that PostgreSQL gives them. Columns of tables that are not in the catalog stay as
     they are.
 
+    Returns:
+        None where it can't be told which tables the columns are of, as with USING on what a function gives.
+
     Raises:
-        DataError: as `check_select`; or a column is in none of the tables, or in several.
+        DataError: as `check_select`.
     """
     from sqlglot.errors import SqlglotError
     from sqlglot.optimizer.qualify import qualify
-    from sqlglot.optimizer.qualify_tables import qualify_tables
 
-    tree = _named(text)
     schema: dict[str, object] = {
         table.name: {column.name: "text" for column in table.columns} for table in catalog.values()
     }
     try:
-        qualify_tables(tree, dialect=dialect())
-        name_owners(tree, catalog)
         made = qualify(
-            tree,
+            _owned(text, catalog),
             dialect=dialect(),
             schema=schema,
             validate_qualify_columns=False,
             quote_identifiers=False,
             identify=False,
         )
-    except (SqlglotError, RecursionError) as error:
-        first = str(error).splitlines()[0] if str(error) else "it is nested too deeply"
-        raise DataError(f"The query's columns can't be told apart: {first}. Write the table before each.") from error
+    except (SqlglotError, RecursionError):
+        return None
     take_left_columns(made)
     return _unquoted(made)
+
+
+def owned(text: str, catalog: Mapping[str, Table]) -> exp.Query:
+    """The syntax tree with the table beside those columns that can only be of one; else as written.
+
+    Raises:
+        DataError: as `check_select`.
+    """
+    return _unquoted(_owned(text, catalog))
+
+
+def _owned(text: str, catalog: Mapping[str, Table]) -> exp.Query:
+    from sqlglot.optimizer.qualify_tables import qualify_tables
+
+    tree = _named(text)
+    qualify_tables(tree, dialect=dialect())
+    name_owners(tree, catalog)
+    return tree
 
 
 def named(text: str) -> exp.Query:
@@ -228,24 +258,7 @@ def _name_outputs(tree: exp.Query) -> None:
         return
     for item in tree.expressions:
         if not isinstance(item, (exp.Alias, exp.Column, exp.Star)):
-            item.replace(exp.alias_(item.copy(), _output_name(item), quoted=True))
-
-
-def _output_name(item: exp.Expr) -> str:
-    from sqlglot import exp
-
-    if isinstance(item, (exp.Paren, exp.Filter, exp.Window, exp.WithinGroup)):
-        return _output_name(item.this)
-    if isinstance(item, exp.Column):
-        return item.name
-    if isinstance(item, exp.Cast):
-        inner = _output_name(item.this)
-        return inner if inner != "?column?" else item.to.sql(dialect=dialect()).lower().split("(")[0]
-    if isinstance(item, exp.Anonymous):
-        return item.name.lower()
-    if isinstance(item, exp.GroupConcat):
-        return "string_agg"
-    return item.sql_name().lower() if isinstance(item, exp.Func) and not isinstance(item, exp.Connector) else "?column?"
+            item.replace(exp.alias_(item.copy(), output_name(item), quoted=True))
 
 
 def written(tree: exp.Expr, pretty: bool = False) -> str:

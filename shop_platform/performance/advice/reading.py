@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from shop_platform.performance.advice.catalog import Table
 from shop_platform.performance.advice.keys import Key, Place, Predicate, pattern_class
-from shop_platform.performance.advice.parsing import has_placeholders, qualified
+from shop_platform.performance.advice.parsing import has_placeholders, owned, qualified
 
 if TYPE_CHECKING:
     from sqlglot import exp
@@ -50,12 +50,14 @@ def uses(text: str, catalog: Mapping[str, Table]) -> list[Use]:
     """What a query does with each table of the catalog, at each place where it reads it.
 
     Raises:
-        DataError: the text is not one SELECT, or its columns can't be told apart.
+        DataError: the text is not one SELECT.
     """
     from sqlglot import exp
     from sqlglot.optimizer.scope import traverse_scope
 
     tree = qualified(text, catalog)
+    if tree is None:
+        tree = owned(text, catalog)
     doubled = has_placeholders(tree)
     return [
         _use(scope, Place(alias, catalog[source.name]), doubled)

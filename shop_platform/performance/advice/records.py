@@ -104,6 +104,7 @@ class Advice(TypedDict):
         budget_bytes: room that the advised set may take.
         advised_bytes: room that it takes.
         candidates: all that were tried, those chosen first.
+        unbuilt: by name, why a candidate could not be built.
         queries: what the advised set does, by query.
     """
 
@@ -112,4 +113,5 @@ class Advice(TypedDict):
     budget_bytes: int
     advised_bytes: int
     candidates: list[CandidateTried]
+    unbuilt: dict[str, str]
     queries: list[QueryAdvice]

@@ -47,7 +47,7 @@ def rewrite(text: str, catalog: Mapping[str, Table]) -> Rewriting | None:
         that nobody here knows.
 
     Raises:
-        DataError: the text is not one SELECT, or its columns can't be told apart.
+        DataError: the text is not one SELECT.
     """
     grouped = read_grouped(text, catalog)
     if grouped is None:

@@ -59,13 +59,14 @@ def summary(text: str, name: str, catalog: Mapping[str, Table] | None = None) ->
         chance, functions that nobody here knows), names two columns alike, or cuts an order that leaves rows equal.
 
     Raises:
-        DataError: the text is not one SELECT, or its columns can't be told apart.
+        DataError: the text is not one SELECT.
     """
     from sqlglot import exp
 
     sources = tables_of(text)
-    known = catalog is not None and sources <= set(catalog)
-    tree = qualified(text, catalog or {}) if known else named(text)
+    tree = qualified(text, catalog) if catalog is not None and sources <= set(catalog) else None
+    known = tree is not None
+    tree = named(text) if tree is None else tree
     if not isinstance(tree, exp.Select) or not _can_be_kept(tree):
         return None
     groups = _group_columns(tree, known=known)

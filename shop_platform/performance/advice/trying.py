@@ -56,6 +56,7 @@ class _Candidates:
     candidates: dict[str, Candidate]
     given: frozenset[str]
     built: dict[str, LabIndex]
+    unbuilt: dict[str, str]
     live: dict[str, str]
 
 
@@ -104,6 +105,7 @@ def measure_advice(
             budget_bytes=budget,
             advised_bytes=sum(found.built[name].size_bytes for name in chosen),
             candidates=tried,
+            unbuilt=found.unbuilt,
             queries=advised,
         )
     finally:
@@ -124,8 +126,9 @@ def _build(postgres: PostgresResource, queries: Sequence[Query], catalog: Mappin
         for candidate in index_candidates(query.text, catalog, MOST):
             if _same(candidate) not in known:
                 candidates.setdefault(candidate.name, candidate)
-    built = build_indexes(postgres, {name: candidate.create() for name, candidate in candidates.items()})
-    return _Candidates(candidates, frozenset(candidate.name for candidate in given), built, _live(postgres))
+    unbuilt: dict[str, str] = {}
+    built = build_indexes(postgres, {name: candidate.create() for name, candidate in candidates.items()}, unbuilt)
+    return _Candidates(candidates, frozenset(c.name for c in given) & built.keys(), built, unbuilt, _live(postgres))
 
 
 def _live(postgres: PostgresResource) -> dict[str, str]:

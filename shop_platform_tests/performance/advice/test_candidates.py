@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from shop_platform import sqlfiles
 from shop_platform.errors import DataError
 from shop_platform.performance.advice.candidates import Candidate, check_select, index_candidates
 from shop_platform.performance.advice.catalog import Column, Table
@@ -90,6 +91,22 @@ def test_the_index_of_purchases_answers_without_the_table(
         connection.execute("SET LOCAL enable_seqscan = off")
         plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN {text}").fetchall())
     assert f"Index Only Scan using {partial.name} on events" in plan
+
+
+@pytest.mark.parametrize("name", ["week_in_utc", "day_in_utc", "pattern"])
+def test_the_planner_recognises_indexed_expressions(
+    random_shop: PostgresResource, catalog: dict[str, Table], name: str
+) -> None:
+    found = [each for each in index_candidates(QUERIES[name], catalog, most=100) if each.kind == "expression"]
+    assert found
+    with random_shop.connect() as connection:
+        connection.execute("SET LOCAL enable_seqscan = off")
+        for candidate in found:
+            with connection.transaction(force_rollback=True):
+                connection.execute(candidate.create())
+                cursor = psycopg.ClientCursor(connection)
+                cursor.execute(f"EXPLAIN {QUERIES[name]}", VALUES if "%(" in QUERIES[name] else None)
+                assert candidate.name in "\n".join(line for (line,) in cursor.fetchall())
 
 
 @pytest.mark.parametrize(
@@ -188,6 +205,22 @@ def test_what_can_not_serve_is_not_proposed(text: str, pattern: str) -> None:
     assert not [each for each in definitions(text) if re.search(pattern, each)]
 
 
+def test_tables_beside_functions_and_unlisted_ones_get_candidates_too() -> None:
+    text = """
+        SELECT name, ARRAY(SELECT signup_date + make_interval(days => n) FROM generate_series(0, 9) AS n ORDER BY n)
+        FROM users CROSS JOIN generate_series(1, 3) AS period LEFT JOIN other USING (user_id, period)
+        WHERE city = 'Bern' AND unlisted > 5 GROUP BY name, signup_date
+    """
+    assert "USING btree (name, signup_date) INCLUDE (user_id) WHERE city = 'Bern'" in definitions(text)
+    assert "USING btree (name, signup_date) WHERE city = 'Bern'" in definitions(text)
+    assert definitions(sqlfiles.read_sql("queries/cohort_retention").text)
+
+
+def test_percent_signs_beside_placeholders_are_read_as_psycopg_sends_them() -> None:
+    text = "SELECT 1 FROM events WHERE event_id %% 2 = 0 AND user_id = %(user_id)s AND product_id = '1_0 0x5%%'"
+    assert "USING btree (user_id, (event_id % 2)) WHERE product_id = '1_0 0x5%'" in definitions(text)
+
+
 def test_other_tables_get_no_index() -> None:
     for text in (
         "SELECT * FROM elsewhere.events WHERE user_id = 'a'",
@@ -239,6 +272,7 @@ def test_odd_names_are_quoted_and_told_apart(postgres: PostgresResource) -> None
         ("SELEC 1", "can't be read"),
         ("SELECT (", "can't be read"),
         ("SELECT 'a", "can't be read"),
+        ("SELECT 1 FROM events WHERE event_id > 1_000", "1_000 in plain decimal digits"),
         ("DELETE FROM events", "this is DELETE"),
         ("EXPLAIN SELECT 1", "this is EXPLAIN"),
         ("VALUES (1)", "this is VALUES"),

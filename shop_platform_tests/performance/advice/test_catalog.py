@@ -74,6 +74,34 @@ def test_tables_of_a_query_are_those_that_it_reads() -> None:
     }
 
 
+EXACT = [
+    "7 / 2, 7.0 / 2, -7 % 3, 2 ^ 3, 1 - (2 - 3), 8 / (4 / 2), 1e3, .5",
+    r"E'a\nb\\c', 'a\nb', 'it''s', $$dollar$$, 'a%c' LIKE 'a#%c' ESCAPE '#', 'aBc' ILIKE '%B%', 'abc' ~* 'B'",
+    "1 IS DISTINCT FROM NULL, NOT 1 IN (1, 2), 3 BETWEEN 1 AND 5, 1 = ANY(ARRAY[1, 2]), (1, 2) < (1, 3)",
+    "(ARRAY[1, 2, 3])[2], ARRAY[1, 2] @> ARRAY[1], '{\"a\": 1}'::jsonb ->> 'a', '{\"a\": 1}'::jsonb ? 'a'",
+    "date_part('isodow', date '2025-01-05'), EXTRACT(epoch FROM timestamp '2025-01-01'), floor(2.5), ceil(2.5)",
+    "to_char(timestamp '2025-03-04 15:00', 'YYYY-MM-DD HH24:MI \"x\"'), to_date('05 Dec 2000', 'DD Mon YYYY')",
+    "interval '1 month 2 days', timestamp '2025-01-01' + interval '1' day, make_interval(days => 3)",
+    "substring('abcdef' FROM 2 FOR 3), substring('abc' FROM 'b.'), trim(leading 'a' from 'aa'), position('c' in 'abc')",
+    "CASE 1 WHEN 1 THEN 'a' END, coalesce(NULL, 'a'), greatest(1, NULL, 3), round(1.005, 2), 1::text || 'a'",
+    "(SELECT string_agg(x, ',' ORDER BY x DESC) FROM (VALUES ('a'), ('b')) AS v (x))",
+    "'2025-01-01'::timestamptz AT TIME ZONE 'Europe/Berlin', date_trunc('quarter', timestamp '2025-05-05')",
+]
+
+
+@pytest.mark.parametrize("selected", EXACT)
+def test_what_is_written_means_what_was_read(postgres: PostgresResource, selected: str) -> None:
+    query = qualified(f"SELECT {selected}", {})
+    assert query is not None
+    with postgres.connect() as connection:
+        cursors = [connection.execute(text) for text in (f"SELECT {selected}", written(query))]
+        answers = [
+            (cursor.fetchall(), [(column.name, column.type_code) for column in cursor.description or []])
+            for cursor in cursors
+        ]
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("name", ["a", "timestamp", "order", "Mixed", 'say "x"', "1st", "_x", "user", "day"])
 def test_names_are_quoted_as_postgresql_does(postgres: PostgresResource, name: str) -> None:
     with postgres.connect() as connection:
@@ -159,7 +187,9 @@ def test_what_is_taken_for_immutable_can_be_indexed(postgres: PostgresResource, 
         "tz": "timestamp(3) with time zone",
     }
     catalog = {"x": Table("x", 1, 1, tuple(Column(*each) for each in types.items()))}
-    tree = qualified(f"SELECT {expression} FROM x", catalog).expressions[0].unalias()  # noqa: S608
+    query = qualified(f"SELECT {expression} FROM x", catalog)  # noqa: S608
+    assert query is not None
+    tree = query.expressions[0].unalias()
     immutable = immutable_family(tree, types) is not None
     with postgres.connect() as connection:
         connection.execute(f"CREATE TABLE x ({', '.join(f'{name} {type_}' for name, type_ in types.items())})")

@@ -131,6 +131,9 @@ def test_many_trials_are_chosen_from_in_a_moment() -> None:
     trials = [trial(f"t{n:02}", 1 + n % 5, **{f"q{n % 20}": 1.1 + n / 10}) for n in range(60)]
     chosen = choose(trials, 40)
     assert 0 < sum(each.size_bytes for each in trials if each.name in chosen) <= 40
+    # The most useful one of the queries' last round.
+    assert "t59" in chosen
+    assert choose(trials[::-1], 40) == chosen
 
 
 @pytest.mark.parametrize("name", ["idx_users_name", "Odd name"])

@@ -43,6 +43,13 @@ COUNTED_APART = {
         FROM events e LEFT JOIN products p ON p.product_id = e.product_id
         GROUP BY upper(category) || '!' ORDER BY shouted
     """,
+    "many common tables": """
+        WITH a AS (SELECT user_id, product_id FROM events),
+        b AS (SELECT DISTINCT product_id AS p FROM a WHERE user_id < 'u3')
+        SELECT a.product_id AS pairs, COUNT(DISTINCT user_id) FROM a JOIN b AS counted ON counted.p = a.product_id
+        GROUP BY pairs ORDER BY pairs
+    """,
+    "counted key": "SELECT user_id, COUNT(DISTINCT user_id) AS n FROM events GROUP BY user_id ORDER BY user_id LIMIT 3",
     "parameters": """
         SELECT event_type, COUNT(DISTINCT user_id) FROM events
         WHERE user_id <> %(user_id)s AND event_type LIKE '%%e%%' GROUP BY event_type ORDER BY event_type
@@ -91,6 +98,10 @@ NOT_REWRITTEN = {
         SELECT SUM(price) FROM events JOIN products USING (product_id) WHERE user_id = 'a' OR price > 5
     """,
     "facts added up": "SELECT SUM(event_id * price) FROM events JOIN products USING (product_id)",
+    "counted in order": "SELECT COUNT(DISTINCT user_id), COUNT(DISTINCT user_id ORDER BY user_id) FROM events",
+    "natural joins": "SELECT COUNT(DISTINCT user_id) FROM events NATURAL JOIN products",
+    "percents": "SELECT COUNT(DISTINCT user_id) FROM events WHERE event_id %% 2 = 0 AND user_id > %(user_id)s",
+    "a column of who knows what": "SELECT COUNT(DISTINCT user_id) FROM events, generate_series(1, 2) GROUP BY nothing",
     "not the key": "SELECT SUM(price) FROM events JOIN products ON name = event_type",
     "groups of facts": "SELECT user_id, SUM(price) FROM events JOIN products USING (product_id) GROUP BY user_id",
 }
