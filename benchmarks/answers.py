@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from benchmarks.engines import ENGINES, Answer, Engine, plain
-from benchmarks.harness import Row, compare, in_turns, out
+from benchmarks.harness import Row, compare, out, warm_in_turns
 from benchmarks.shops import LABELS, database
 from shop_platform.performance.queries import DashboardQuery, answer, dashboard_queries
 from shop_platform.resources.postgres import Connection
@@ -23,7 +23,7 @@ def as_written_rows(size: str = "5m", rounds: int = 12) -> list[Row]:
             compare(
                 LABELS[size],
                 f"{query.name} from summaries, against the query as written",
-                in_turns(_ways(connection, query), rounds, _same(), warm_ups=2),
+                warm_in_turns(_ways(connection, query), rounds, _same()),
                 "as written",
                 "summaries",
                 at_least=500,
@@ -45,7 +45,7 @@ def engine_rows(size: str) -> list[Row]:
 
 
 def _engine_row(connection: Connection, query: DashboardQuery, name: str, engine: Engine, size: str) -> Row:
-    times = in_turns(
+    times = warm_in_turns(
         {"summaries": _ways(connection, query)["summaries"], name: partial(engine.answer, query.name)},
         (ROUNDS_AT_50M if size == "50m" else ROUNDS)[name],
         _same(),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Any, TypeVar
 
 import psutil
@@ -60,13 +61,17 @@ class Row:
         return self.ratio >= self.bound if self.at_least else self.ratio <= self.bound
 
 
+#: A turn of a warm party lasts at least so many seconds.
+TURN = 0.05
+
+
 def in_turns(
     parties: Mapping[str, Callable[[], T]],
     rounds: int,
     check: Callable[[str, T], None] = lambda _name, _result: None,
     warm_ups: int = 1,
 ) -> dict[str, list[float]]:
-    """Seconds of each party in each round; in each round every party runs once, in an order drawn anew."""
+    """Seconds of each party in each round; in each round every party has one turn, in an order drawn anew."""
 
     @contextmanager
     def ready(party: Callable[[], T]) -> Iterator[Callable[[], T]]:
@@ -74,6 +79,43 @@ def in_turns(
 
     ways = {name: partial(ready, party) for name, party in parties.items()}
     return take_rounds(ways, check, Rule(warm_ups, least=rounds, most=rounds, seconds=0), seed=1)
+
+
+def warm_in_turns(
+    parties: Mapping[str, Callable[[], T]], rounds: int, check: Callable[[str, T], None]
+) -> dict[str, list[float]]:
+    """As `in_turns`, with a turn that runs its party once untimed, then again and again for at least `TURN` seconds.
+
+    The time of a turn is the mean of its timed executions: what an answer takes where the caches of the processor
+    hold what it needs, and not what the party before has left in them.
+    """
+    executions: dict[str, int] = {}
+
+    def turn(name: str, party: Callable[[], T]) -> T:
+        started, number = perf_counter(), 0
+        while number == 0 or perf_counter() - started < TURN:
+            result = party()
+            number += 1
+        executions[name] = number
+        return result
+
+    @contextmanager
+    def ready(name: str, party: Callable[[], T]) -> Iterator[Callable[[], T]]:
+        check(name, party())
+        yield partial(turn, name, party)
+
+    counted: dict[str, list[int]] = {name: [] for name in parties}
+
+    def count(name: str, result: T) -> None:
+        check(name, result)
+        counted[name].append(executions[name])
+
+    ways = {name: partial(ready, name, party) for name, party in parties.items()}
+    times = take_rounds(ways, count, Rule(1, least=rounds, most=rounds, seconds=0), seed=1)
+    return {
+        name: [seconds / number for seconds, number in zip(taken, counted[name][1:], strict=True)]
+        for name, taken in times.items()
+    }
 
 
 def compare(

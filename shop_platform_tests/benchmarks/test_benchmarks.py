@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from benchmarks.engines import ENGINES, plain
-from benchmarks.harness import Row, compare, in_turns, write
+from benchmarks.harness import Row, compare, in_turns, warm_in_turns, write
 from benchmarks.shops import settings_of
 from shop_platform.commerce.loading import load_shop_tables
 from shop_platform.performance.queries import answer, dashboard_queries
@@ -33,6 +35,23 @@ def test_every_party_runs_once_a_round_and_every_result_is_checked() -> None:
     assert {name: len(seconds) for name, seconds in times.items()} == {"a": 5, "b": 5, "c": 5}
     assert all(sorted(ran[i : i + 3]) == ["a", "b", "c"] for i in range(0, 18, 3))
     assert checked == [(name, name) for name in ran]
+
+
+def test_a_warm_turn_is_checked_and_its_time_is_that_of_one_execution() -> None:
+    ran: dict[str, int] = {"slow": 0, "fast": 0}
+
+    def party(name: str, seconds: float) -> str:
+        ran[name] += 1
+        time.sleep(seconds)
+        return name
+
+    parties = {"slow": partial(party, "slow", 0.06), "fast": partial(party, "fast", 0.005)}
+    times = warm_in_turns(parties, 3, lambda name, result: None if name == result else pytest.fail("mixed up"))
+    assert {name: len(taken) for name, taken in times.items()} == {"slow": 3, "fast": 3}
+    # Sleeping never ends early, so one execution's time is at least its sleep, and a turn's sum is many of them.
+    assert all(seconds >= 0.06 for seconds in times["slow"])
+    assert all(seconds >= 0.005 for seconds in times["fast"])
+    assert ran["fast"] > ran["slow"] == 8
 
 
 @pytest.mark.parametrize(
