@@ -22,7 +22,7 @@ def as_written_rows(size: str = "5m", rounds: int = 12) -> list[Row]:
         return [
             compare(
                 LABELS[size],
-                f"{query.name} from summaries, against the query as written",
+                f"{query.name}: summaries against the query as written",
                 warm_in_turns(_ways(connection, query), rounds, _same()),
                 "as written",
                 "summaries",
@@ -52,7 +52,7 @@ def _engine_row(connection: Connection, query: DashboardQuery, name: str, engine
     )
     return compare(
         LABELS[size],
-        f"{query.name} from summaries, against {name} over the same rows in memory",
+        f"{query.name}: summaries against {name} in memory",
         times,
         name,
         "summaries",

@@ -94,9 +94,9 @@ def load_rows(size: str = "5m", rounds: int = 10) -> list[Row]:
     times["executemany"] = [seconds * events / len(rows) for seconds in times["executemany"]]
     at = LABELS[size]
     return [
-        compare(at, "load, against binary COPY into a bare table", times, "load", "bare COPY", at_most=3.5),
+        compare(at, "load against binary COPY into a bare table", times, "load", "bare COPY", at_most=3.5),
         compare(
-            at, f"executemany ({len(rows):,} rows, scaled), against the load", times, "executemany", "load", at_least=5
+            at, f"load against executemany of {len(rows):,} rows, scaled", times, "executemany", "load", at_least=5
         ),
     ]
 
@@ -105,7 +105,7 @@ def memory_row(size: str = "50m") -> Row:
     """Peak memory of the process that draws and loads the shop."""
     seconds, gib = load_in_a_process(size)
     out.print(f"Loaded {LABELS[size]} events in {seconds:.0f} s.")
-    measure = f"peak memory of our process while it draws and loads, in {seconds:.0f} s"
+    measure = f"peak memory of the process that loads, in {seconds:.0f} s"
     return Row(LABELS[size], measure, gib, gib, gib, 1, 1.0, at_least=False, unit="GiB")
 
 

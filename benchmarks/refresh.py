@@ -48,7 +48,7 @@ def refresh_row(small: str = "50k", large: str = "50m", rounds: int = 15) -> Row
                 times[size].append(seconds)
     for size in (small, large):
         _remove_new(database(f"bench_{size}"))
-    measure = f"refresh after 10,000 new events, against the same at {LABELS[small]}"
+    measure = f"refresh after 10,000 new events against {LABELS[small]}"
     return compare(LABELS[large], measure, times, large, small, at_most=2)
 
 
