@@ -56,7 +56,7 @@ def rungs(effects: Effects, advice: Advice | None) -> list[Rung]:
             Rung(query=name, way="as written", median_ms=query["as_written"]["median_ms"], speedup=None, verdict=None),
             Rung(
                 query=name,
-                way="with the three indexes",
+                way="three indexes",
                 median_ms=query["with_indexes"]["median_ms"],
                 speedup=query["indexes_speedup"],
                 verdict=query["indexes_verdict"],
@@ -76,7 +76,7 @@ def rungs(effects: Effects, advice: Advice | None) -> list[Rung]:
             ladder.append(
                 Rung(
                     query=name,
-                    way="with advised indexes",
+                    way="advised indexes",
                     median_ms=advised[name]["advised"]["median_ms"],
                     speedup=advised[name]["advised_speedup"],
                     verdict=advised[name]["verdict"],
@@ -86,7 +86,7 @@ def rungs(effects: Effects, advice: Advice | None) -> list[Rung]:
             ladder.append(
                 Rung(
                     query=name,
-                    way="from summaries",
+                    way="summaries",
                     median_ms=query["from_summaries"]["median_ms"],
                     speedup=query["summaries_speedup"],
                     verdict=query["summaries_verdict"],

@@ -85,7 +85,7 @@ def test_a_query_of_the_users_has_neither_summaries_nor_expected_rows() -> None:
             del indexed["queries"][0][part][key]
     effects = effects_of(indexed, baseline)
     assert effects["queries"][0]["summaries_speedup"] is None
-    assert [rung["way"] for rung in rungs(effects, None)] == ["as written", "with the three indexes"]
+    assert [rung["way"] for rung in rungs(effects, None)] == ["as written", "three indexes"]
     assert checks.result_rows(effects).passed
     assert checks.optimised_answers_faster(effects).passed
 
@@ -102,9 +102,9 @@ def test_the_ladder_has_a_rung_for_each_way_to_answer() -> None:
     found = [(rung["way"], rung["median_ms"], rung["verdict"]) for rung in rungs(effects_of(examples.indexed()), None)]
     assert found == [
         ("as written", 10.0, None),
-        ("with the three indexes", 5.0, "helps"),
+        ("three indexes", 5.0, "helps"),
         ("rewritten", 4.0, "helps"),
-        ("from summaries", 0.1, "helps"),
+        ("summaries", 0.1, "helps"),
     ]
 
 
