@@ -19,6 +19,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from shop_platform.performance.ladder import figure
 from shop_platform.performance.rounds import Rule, take_rounds
 from shop_platform.performance.statistics import LEAST_PAIRS, median, ratio_of_medians
 
@@ -156,8 +157,8 @@ def show(rows: Sequence[Row]) -> None:
             row.at,
             row.measure,
             medians,
-            f"{row.ratio:,.3g}",
-            f"{row.low:,.3g} to {row.high:,.3g}" + ("" if row.pairs >= LEAST_PAIRS else " (ends)"),
+            figure(row.ratio),
+            f"{figure(row.low)} to {figure(row.high)}" + ("" if row.pairs >= LEAST_PAIRS else " (ends)"),
             str(row.pairs),
             bound,
             "met" if row.met else "MISSED",

@@ -95,6 +95,11 @@ def rungs(effects: Effects, advice: Advice | None) -> list[Rung]:
     return ladder
 
 
+def figure(value: float) -> str:
+    """A number for people: three significant digits, and all digits before the point of a larger one."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def draw_ladder(ladder: Sequence[Rung], note: str, facts: Mapping[str, str]) -> bytes:
     """The ladder as a PNG: a bar a rung, on a logarithmic scale, with its 95 % interval.
 
@@ -136,8 +141,8 @@ def _draw_query(axes: Any, query: str, ladder: Sequence[Rung], limits: tuple[flo
             ends = [[value - speedup["low"]], [speedup["high"] - value]]
             axes.errorbar(value, place, xerr=ends, color="black", capsize=2.5, linewidth=1)
             right = max(1.0, speedup["high"])
-        said = "" if speedup is None else f", {value:,.3g} times, {rung['verdict']}"
-        axes.text(right * 1.08, place, f"{rung['median_ms']:,.3g} ms{said}", va="center", fontsize=8)
+        said = "" if speedup is None else f", {figure(value)} times, {rung['verdict']}"
+        axes.text(right * 1.08, place, f"{figure(rung['median_ms'])} ms{said}", va="center", fontsize=8)
     axes.set_yticks(range(len(ladder)), [rung["way"] for rung in ladder], fontsize=8.5)
     axes.invert_yaxis()
     axes.set_title(query.replace("_", " ").capitalize(), loc="left", fontsize=9.5)

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from shop_platform.performance.ladder import figure
 from shop_platform.report.sentences import lead
 
 
@@ -40,21 +41,15 @@ def _loads(found: dict[str, Any]) -> Table:
 
 def _ladder(found: dict[str, Any]) -> Table:
     table = _table("Queries, in turns on a copy", "query, answered", "median, ms", "times as fast", "95 % interval", "")
-    query = None
-    for rung in found["ladder"]:
-        if rung["query"] != query:
-            query = rung["query"]
-            table.add_row(query)
-        speedup = rung["speedup"]
-        gain = (
-            ("", "")
-            if speedup is None
-            else (
-                f"{speedup['value']:,.3g}",
-                f"{speedup['low']:,.3g} to {speedup['high']:,.3g}",
-            )
-        )
-        table.add_row(f"  {rung['way']}", f"{rung['median_ms']:,.3g}", *gain, rung["verdict"] or "")
+    table.columns[0].no_wrap = True
+    for place, rung in enumerate(found["ladder"]):
+        if place == 0 or rung["query"] != found["ladder"][place - 1]["query"]:
+            table.add_row(rung["query"])
+        gain = ["", ""]
+        if rung["speedup"] is not None:
+            value, low, high = (figure(rung["speedup"][end]) for end in ("value", "low", "high"))
+            gain = [value, f"{low} to {high}"]
+        table.add_row(f"  {rung['way']}", figure(rung["median_ms"]), *gain, rung["verdict"] or "")
     return table
 
 

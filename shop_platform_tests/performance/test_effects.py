@@ -9,7 +9,7 @@ import pytest
 from shop_platform.errors import MeasurementError
 from shop_platform.performance import checks
 from shop_platform.performance.effects import Effects, compare
-from shop_platform.performance.ladder import draw_ladder, rungs
+from shop_platform.performance.ladder import draw_ladder, figure, rungs
 from shop_platform.performance.records import SERVER_SETTINGS, Provenance, as_baseline, as_indexed
 from shop_platform.pictures import read_facts
 from shop_platform_tests.performance import examples
@@ -209,3 +209,10 @@ def test_the_equality_check_fails_when_one_variant_answers_differently() -> None
     assert checks.results_equal(effects_of(indexed)).passed
     indexed["queries"][0]["answers"]["from_summaries"] = "y"
     assert not checks.results_equal(effects_of(indexed)).passed
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.09234, "0.0923"), (2.599, "2.6"), (17.04, "17"), (99.96, "100"), (2484.2, "2,484")]
+)
+def test_figures_have_three_significant_digits_and_no_exponent(value: float, text: str) -> None:
+    assert figure(value) == text
