@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -10,11 +11,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from shop_platform.changes import event_state
+from shop_platform.commerce.loading import load_shop_tables
 from shop_platform.performance.laboratory import fingerprint_table
 from shop_platform.performance.queries import answer, dashboard_queries
 from shop_platform.performance.sampling import compare_weeks
 from shop_platform.performance.summaries import ANALYTICS, SUMMARIES, ask_for_rebuild, refresh_summaries
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform.sources.base import Shop
+from shop_platform.sources.parameters import ShopParameters
+from shop_platform.sources.synthetic import SyntheticSource
 
 INSERT = (
     "INSERT INTO events (user_id, product_id, event_type, timestamp) SELECT 'u' || 1 + floor(500 * random()),"
@@ -229,3 +234,53 @@ def test_many_writers_and_refreshes_at_once_lose_nothing(random_shop: PostgresRe
     refreshed = tables(random_shop)
     refresh_summaries(random_shop, rebuild=True)
     assert tables(random_shop) == refreshed
+
+
+def test_what_commits_while_all_is_built_anew_is_in_the_next_refresh_and_in_no_table_before(
+    random_shop: PostgresResource,
+) -> None:
+    refresh_summaries(random_shop)
+    with random_shop.connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS"
+            " $$ BEGIN PERFORM pg_advisory_xact_lock(77); RETURN NULL; END $$"
+        )
+        # Between the summaries of users and those of products.
+        connection.execute(
+            "CREATE TRIGGER wait_here AFTER INSERT ON analytics.weekly_active_users"
+            " FOR EACH STATEMENT EXECUTE FUNCTION wait_here()"
+        )
+    waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 77 AND NOT granted"
+    with (
+        ThreadPoolExecutor(1) as pool,
+        random_shop.connect() as gate,
+        random_shop.connect(autocommit=True) as writer,
+    ):
+        gate.execute("SELECT pg_advisory_xact_lock(77)")
+        rebuild = pool.submit(refresh_summaries, random_shop, rebuild=True)
+        while writer.execute(waiting).fetchone() is None:
+            assert not rebuild.done()
+            time.sleep(0.01)
+        writer.execute(
+            "INSERT INTO events (user_id, product_id, event_type, timestamp)"
+            " SELECT 'u1', 'p1', 'purchased', '2025-06-01' FROM generate_series(1, 10)"
+        )
+        gate.commit()
+        assert rebuild.result().published
+    assert refresh_summaries(random_shop).event_changes == 10
+    refreshed = tables(random_shop)
+    refresh_summaries(random_shop, rebuild=True)
+    assert tables(random_shop) == refreshed
+
+
+def test_a_load_is_taken_in_by_building_anew(postgres: PostgresResource) -> None:
+    for seed in (1, 2):
+        with postgres.connect() as connection:
+            parameters = ShopParameters(seed=seed, users=50, products=5, events=2_000, searches=1)
+            load_shop_tables(connection, Shop("shop", "A shop", "UTC", "EUR", SyntheticSource(parameters)))
+            row = connection.execute("SELECT count(*), max(sign) FROM ops.event_log").fetchone()
+            assert row == (1, 0)
+            # Were there summaries already, they would be of other rows.
+            connection.execute("INSERT INTO ops.summary_basis (time_zone) VALUES ('UTC') ON CONFLICT DO NOTHING")
+        assert refresh_summaries(postgres).rebuilt == "rows changed that were not noted one by one"
+        assert all(week.equal for week in compare_weeks(postgres, seed))
