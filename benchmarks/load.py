@@ -115,12 +115,10 @@ def _name(party: str, number: int) -> str:
 
 def _fresh(party: str, number: int) -> str:
     """URL of a new database, and the one before removed."""
-    import os
-
     if number:
         drop(_name(party, number - 1))
     resource: PostgresResource = database(_name(party, number))
-    url = os.environ["DATABASE_URL"]
+    url = resource.url()
     if party == "load":
         resource.migrate()
     else:

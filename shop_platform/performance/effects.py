@@ -14,6 +14,7 @@ from shop_platform.performance.records import (
     LabSummary,
     Measured,
     Provenance,
+    WriteCost,
     require_same_conditions,
 )
 from shop_platform.performance.statistics import (
@@ -253,12 +254,17 @@ def _cost(index: LabIndex) -> IndexCost:
         columns=index["columns"],
         size_bytes=index["size_bytes"],
         build_ms=index["build_ms"],
-        insert_slowdown=as_interval(ratio_of_medians(write["with_ms"], write["without_ms"])),
+        insert_slowdown=insert_slowdown(write),
         rows_per_second={
             "without": 1000 * write["rows"] / median(write["without_ms"]),
             "with": 1000 * write["rows"] / median(write["with_ms"]),
         },
     )
+
+
+def insert_slowdown(write: WriteCost) -> Interval:
+    """Time of an insert with an index over the time without it."""
+    return as_interval(ratio_of_medians(write["with_ms"], write["without_ms"]))
 
 
 def as_interval(ratio: Ratio) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -123,6 +123,20 @@ def build_indexes(
             built[name] = LabIndex(state.size_bytes, seconds)
     _settle(postgres, COPY, TABLES)
     return built
+
+
+@contextmanager
+def hiding_indexes(connection: Connection, names: Iterable[str]) -> Iterator[None]:
+    """A transaction in which these indexes of the copy are not there; rolled back at the end, whatever happened in it.
+
+    Args:
+        connection: in autocommit.
+        names: of indexes that were built on the copy.
+    """
+    with connection.transaction(force_rollback=True):
+        for name in sorted(names):
+            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(COPY, name)))
+        yield
 
 
 def copy_with_summaries(postgres: PostgresResource) -> dict[str, float]:

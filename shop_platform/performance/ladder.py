@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from shop_platform.performance.records import Measured, differing_conditions
 from shop_platform.pictures import small_png
 
 if TYPE_CHECKING:
     from shop_platform.performance.advice.records import Advice
     from shop_platform.performance.effects import Effects, Interval
     from shop_platform.performance.statistics import Verdict
-
-#: What must be the same for two records to stand on one ladder.
-_SAME = ("rows", "fingerprints", "settings", "server_version", "time_zone", "queries")
 
 #: By verdict; told apart in grey too, and to the colour-blind.
 _COLOURS = {"helps": "#00695c", "no effect": "#9e9e9e", "hurts": "#b5481b", "unsure": "#c9a227"}
@@ -43,55 +41,29 @@ def rungs(effects: Effects, advice: Advice | None) -> list[Rung]:
     The advised indexes were measured in another run; their ratio is to the query as written in that run. Where that
     run saw other rows or conditions, they are left out.
     """
-    advised = {query["name"]: query for query in (advice or {"queries": []})["queries"]}
-    if advice is not None and any(
-        advice["provenance"][key] != effects["provenance"][key]  # type: ignore[literal-required]
-        for key in _SAME
-    ):
-        advised = {}
+    advised = {}
+    if advice is not None and not differing_conditions(advice["provenance"], effects["provenance"]):
+        advised = {query["name"]: query for query in advice["queries"]}
     ladder = []
     for query in effects["queries"]:
-        name = query["name"]
-        ladder += [
-            Rung(query=name, way="as written", median_ms=query["as_written"]["median_ms"], speedup=None, verdict=None),
-            Rung(
-                query=name,
-                way="three indexes",
-                median_ms=query["with_indexes"]["median_ms"],
-                speedup=query["indexes_speedup"],
-                verdict=query["indexes_verdict"],
+        other = advised.get(query["name"])
+        ways: list[tuple[str, Measured | None, Interval | None, Verdict | None]] = [
+            ("as written", query["as_written"], None, None),
+            ("three indexes", query["with_indexes"], query["indexes_speedup"], query["indexes_verdict"]),
+            ("rewritten", query["rewritten"], query["rewritten_speedup"], query["rewritten_verdict"]),
+            (
+                "advised indexes",
+                other and other["advised"],
+                other and other["advised_speedup"],
+                other and other["verdict"],
             ),
+            ("summaries", query["from_summaries"], query["summaries_speedup"], query["summaries_verdict"]),
         ]
-        if query["rewritten"] is not None:
-            ladder.append(
-                Rung(
-                    query=name,
-                    way="rewritten",
-                    median_ms=query["rewritten"]["median_ms"],
-                    speedup=query["rewritten_speedup"],
-                    verdict=query["rewritten_verdict"],
-                )
-            )
-        if name in advised:
-            ladder.append(
-                Rung(
-                    query=name,
-                    way="advised indexes",
-                    median_ms=advised[name]["advised"]["median_ms"],
-                    speedup=advised[name]["advised_speedup"],
-                    verdict=advised[name]["verdict"],
-                )
-            )
-        if query["from_summaries"] is not None:
-            ladder.append(
-                Rung(
-                    query=name,
-                    way="summaries",
-                    median_ms=query["from_summaries"]["median_ms"],
-                    speedup=query["summaries_speedup"],
-                    verdict=query["summaries_verdict"],
-                )
-            )
+        ladder += [
+            Rung(query=query["name"], way=way, median_ms=measured["median_ms"], speedup=speedup, verdict=verdict)
+            for way, measured, speedup, verdict in ways
+            if measured is not None
+        ]
     return ladder
 
 

@@ -235,17 +235,22 @@ def require_provenance(name: str, record: Mapping[str, Any]) -> None:
         )
 
 
+def differing_conditions(first: Provenance, second: Provenance) -> list[str]:
+    """What keeps two records from being compared: each condition that differs, with both values."""
+    return [
+        f"{key} was {before!r}, then {after!r}"
+        for key, before, after in ((key, first[key], second[key]) for key in _SAME)  # type: ignore[literal-required]
+        if before != after
+    ]
+
+
 def require_same_conditions(first: Provenance, second: Provenance) -> None:
     """Refuse to compare what was measured under different conditions.
 
     Raises:
         MeasurementError: names each condition that differs, with both values.
     """
-    differing = [
-        f"{key} was {before!r}, then {after!r}"
-        for key, before, after in ((key, first[key], second[key]) for key in _SAME)  # type: ignore[literal-required]
-        if before != after
-    ]
+    differing = differing_conditions(first, second)
     if differing:
         raise MeasurementError(
             "baseline_benchmark and indexed_benchmark can't be compared: "

@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 
 from shop_platform.errors import MeasurementError
 from shop_platform.performance.indexes import LIVE
-from shop_platform.performance.laboratory import COPY, set_search_path
+from shop_platform.performance.laboratory import COPY, hiding_indexes, set_search_path
 from shop_platform.performance.plans import Plan, parse_plan
 from shop_platform.performance.queries import Rows, answer
 from shop_platform.performance.rounds import Rule, take_rounds
@@ -144,9 +144,7 @@ class Trials:
     def _hiding(self, name: str, variant: Variant) -> Iterator[None]:
         """A transaction in which only the variant's indexes are there: read-only, limited in time, rolled back."""
         try:
-            with self.connection.transaction(force_rollback=True):
-                for index in sorted(self.built - variant.indexes):
-                    self.connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(COPY, index)))
+            with hiding_indexes(self.connection, self.built - variant.indexes):
                 set_search_path(self.connection, variant.schema, COPY, LIVE)
                 self.connection.execute(
                     sql.SQL("SET LOCAL statement_timeout = {}; SET TRANSACTION READ ONLY").format(

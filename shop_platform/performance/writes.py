@@ -9,7 +9,7 @@ from functools import partial
 from psycopg import sql
 
 from shop_platform.errors import MeasurementError
-from shop_platform.performance.laboratory import COPY, TABLES
+from shop_platform.performance.laboratory import COPY, TABLES, hiding_indexes
 from shop_platform.performance.records import WriteCost
 from shop_platform.performance.rounds import Rule, take_rounds
 from shop_platform.performance.trials import SEED, milliseconds
@@ -37,7 +37,7 @@ def write_costs(connection: Connection, indexes: Mapping[str, str], rule: Rule =
     for table in sorted(set(indexes.values())):
         mine = sorted(name for name, of in indexes.items() if of == table)
         statement, rows = _insert(connection, table)
-        ways = {name: partial(_inserting, connection, statement, sorted(set(indexes) - {name})) for name in (*mine, "")}
+        ways = {name: partial(_inserting, connection, statement, set(indexes) - {name}) for name in (*mine, "")}
         taken = take_rounds(ways, partial(_check, rows), rule, SEED)
         costs |= {
             name: WriteCost(rows=rows, without_ms=milliseconds(taken[""]), with_ms=milliseconds(taken[name]))
@@ -65,10 +65,8 @@ def _insert(connection: Connection, table: str) -> tuple[sql.Composed, int]:
 
 
 @contextmanager
-def _inserting(connection: Connection, statement: sql.Composed, hidden: list[str]) -> Iterator[Callable[[], int]]:
-    with connection.transaction(force_rollback=True):
-        for index in hidden:
-            connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(COPY, index)))
+def _inserting(connection: Connection, statement: sql.Composed, hidden: set[str]) -> Iterator[Callable[[], int]]:
+    with hiding_indexes(connection, hidden):
         connection.execute(sql.SQL("EXPLAIN ") + statement)
         yield lambda: connection.execute(statement).rowcount
 

@@ -39,7 +39,7 @@ NOW = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
 
 CONDITIONS: dict[str, Any] = {
     "rows": {"events": 1}, "fingerprints": {}, "settings": {}, "server_version": "18.4", "time_zone": "UTC",
-    "queries": {},
+    "queries": {}, "one_user_in": 1,
 }  # fmt: skip
 
 

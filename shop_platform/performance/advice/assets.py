@@ -8,6 +8,7 @@ from shop_platform.files import write_atomically
 from shop_platform.metadata import Materialized, markdown_table, png_markdown
 from shop_platform.performance.advice import checks
 from shop_platform.performance.advice.records import Advice
+from shop_platform.performance.assets import POOL
 from shop_platform.performance.effects import Effects, times_as_fast
 from shop_platform.performance.laboratory import laboratory
 from shop_platform.performance.queries import measured_queries
@@ -22,7 +23,7 @@ from shop_platform.settings import load_settings
     kinds={"postgres", "sqlglot", "png"},
     owners=["team:data-platform"],
     deps=["index_effects"],
-    pool="benchmark",
+    pool=POOL,
     code_version="1",
     check_specs=[checks.WITHIN_BUDGET, checks.NOT_SLOWER],
     description="The best set of indexes under a size budget, from candidates that were built and measured on a copy, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -19,7 +19,7 @@ from shop_platform.performance.advice.records import (
     QueryAdvice,
 )
 from shop_platform.performance.advice.rewriting import Summary, rewrite, summary
-from shop_platform.performance.effects import as_interval, index_verdict
+from shop_platform.performance.effects import as_interval, index_verdict, insert_slowdown
 from shop_platform.performance.indexes import LIVE, index_files
 from shop_platform.performance.laboratory import (
     COPY,
@@ -98,7 +98,8 @@ def measure_advice(
             chosen = choose([_trial(name, found, effects) for name in found.built], budget)
             advised = [_try_set(trials, query, found, frozenset(chosen), catalog, rule) for query in queries]
             costs = write_costs(connection, {name: found.candidates[name].table for name in chosen})
-        tried = [_tried(name, found, effects, chosen, costs) for name in sorted(found.built, key=_chosen_first(chosen))]
+        chosen_first = sorted(found.built, key=lambda name: (name not in chosen, name))
+        tried = [_tried(name, found, effects, chosen, costs) for name in chosen_first]
         return Advice(
             provenance=provenance,
             tables_bytes=tables_bytes,
@@ -257,7 +258,7 @@ def _tried(
         chosen=name in chosen,
         live=found.live.get(name),
         lock=lock_note(candidate).splitlines()[0],
-        insert_slowdown=None if cost is None else as_interval(ratio_of_medians(cost["with_ms"], cost["without_ms"])),
+        insert_slowdown=None if cost is None else insert_slowdown(cost),
     )
 
 
@@ -265,7 +266,3 @@ def _effect(ratio: Ratio | None) -> CandidateEffect:
     if ratio is None:
         return CandidateEffect(used=False, speedup=None, verdict="no effect")
     return CandidateEffect(used=True, speedup=as_interval(ratio), verdict=index_verdict(ratio, used=True))
-
-
-def _chosen_first(chosen: Sequence[str]) -> Callable[[str], tuple[bool, str]]:
-    return lambda name: (name not in chosen, name)
