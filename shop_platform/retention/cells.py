@@ -1,4 +1,4 @@
-"""Cells of the retention matrix: rates with their intervals, and the matrix as a frame. Pure: no Dagster, no I/O."""
+"""Cells of the retention matrix: rates with their intervals, pooled rows, the matrix as a frame. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,28 +17,78 @@ if TYPE_CHECKING:
 _Z = 1.959963984540054
 
 
+class Counts(NamedTuple):
+    """What was counted for one cohort and period.
+
+    Attributes:
+        breakdown: the group of users; None for all of them.
+        cohort: first day of the cohort's calendar period.
+        period: number of the period, from 0.
+        cohort_size: users of the cohort.
+        users_observed: those whose whole period lies within the data, where the shop recorded something in it.
+        users_unrecorded: those whose period is over, but the shop recorded nothing in it.
+        active_users: the active ones of those observed.
+        revenue: of those observed; None where revenue is not counted.
+    """
+
+    breakdown: str | None
+    cohort: dt.date
+    period: int
+    cohort_size: int
+    users_observed: int
+    users_unrecorded: int
+    active_users: int
+    revenue: Decimal | None
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cohort in one period.
 
     Attributes:
-        cohort: first day of the signup month.
-        period: weeks since the signup, from 0.
-        cohort_size: users of the cohort.
-        users_observed: those whose whole period lies within the data.
-        active_users: those of them with an event in the period; None where nobody has been observed.
+        breakdown, cohort, period, cohort_size, users_observed, users_unrecorded: as in `Counts`.
+        active_users: None where nobody has been observed.
         rate: active_users / users_observed; None where nobody has been observed.
         rate_low, rate_high: Wilson 95 % interval of the rate.
+        revenue: sum over the users observed; None where nobody has been, and where revenue is not counted.
     """
 
+    breakdown: str | None
     cohort: dt.date
     period: int
     cohort_size: int
+    users_observed: int
+    users_unrecorded: int
+    active_users: int | None
+    rate: float | None
+    rate_low: float | None
+    rate_high: float | None
+    revenue: Decimal | None = None
+
+    @property
+    def revenue_per_user(self) -> float | None:
+        """Revenue of a user observed, on average; None where that is not known."""
+        return None if self.revenue is None else float(self.revenue) / self.users_observed
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """All cohorts together in one period, so each weighted by its observed users; attributes as in `Cell`."""
+
+    breakdown: str | None
+    period: int
+    cohorts: int
     users_observed: int
     active_users: int | None
     rate: float | None
     rate_low: float | None
     rate_high: float | None
+    revenue: Decimal | None = None
+
+    @property
+    def revenue_per_user(self) -> float | None:
+        """Revenue of a user observed, on average; None where that is not known."""
+        return None if self.revenue is None else float(self.revenue) / self.users_observed
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
@@ -56,51 +107,73 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return (0.0 if successes == 0 else centre - half), (1.0 if successes == trials else centre + half)
 
 
-def make_cell(cohort: dt.date, period: int, size: int, observed: int, active: int) -> Cell:
-    """A cell from counts; one that nobody has lived through has neither count nor rate."""
+def make_cell(counts: Counts) -> Cell:
+    """A cell from counts; one that nobody has lived through, or in which nothing was recorded, has no number."""
+    *known, active, revenue = counts
+    observed = counts.users_observed
     if observed == 0:
-        return Cell(cohort, period, size, 0, None, None, None, None)
-    low, high = wilson(active, observed)
-    return Cell(cohort, period, size, observed, active, active / observed, low, high)
+        return Cell(*known, None, None, None, None, None)
+    return Cell(*known, active, active / observed, *wilson(active, observed), revenue)
 
 
-def definition(time_zone: str, days: int) -> str:
-    """How the matrix is counted, in two sentences that stand on every chart."""
-    return (
-        f"Active: any event. Week n runs from {days}n days after each user's own signup, {time_zone} time, for {days} "
-        "days; a cell counts only users whose whole week lies within the data."
-    )
+def pool(cells: Iterable[Cell]) -> list[Pooled]:
+    """One row a break-down and period over all cohorts with somebody observed, ordered as the cells are.
+
+    Args:
+        cells: in any order.
+    """
+    groups: dict[tuple[str | None, int], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.breakdown, cell.period), []).append(cell)
+    pooled = []
+    for (breakdown, period), row in groups.items():
+        known = [cell for cell in row if cell.active_users is not None]
+        observed = sum(cell.users_observed for cell in known)
+        if not observed:
+            pooled.append(Pooled(breakdown, period, 0, 0, None, None, None, None))
+            continue
+        active = sum(cell.active_users or 0 for cell in known)
+        money = [cell.revenue for cell in known if cell.revenue is not None]
+        pooled.append(
+            Pooled(
+                breakdown, period, len(known), observed, active, active / observed, *wilson(active, observed),
+                sum(money, Decimal(0)) if money else None,
+            )  # fmt: skip
+        )
+    return pooled
 
 
 def problems(cells: Sequence[Cell], users: int, periods: int) -> list[str]:
     """What contradicts the definition in a matrix made from `users` users; empty when nothing does."""
-    by_cohort: dict[dt.date, list[Cell]] = {}
-    for cell in sorted(cells, key=lambda cell: (cell.cohort, cell.period)):
-        by_cohort.setdefault(cell.cohort, []).append(cell)
-    found = []
-    total = sum(row[0].cohort_size for row in by_cohort.values())
-    if total != users:
-        found.append(f"The cohorts hold {total:,} users, the shop {users:,}.")
-    for cohort, row in by_cohort.items():
+    found: list[str] = []
+    order = sorted(cells, key=lambda cell: (cell.breakdown is not None, cell.breakdown or "", cell.cohort, cell.period))
+    totals: dict[str | None, int] = {}
+    for (breakdown, cohort), group in groupby(order, key=lambda cell: (cell.breakdown, cell.cohort)):
+        row = list(group)
+        totals[breakdown] = totals.get(breakdown, 0) + row[0].cohort_size
+        name = f"Cohort {cohort}" + ("" if breakdown is None else f" of {breakdown}")
         if [cell.period for cell in row] != list(range(periods)) or len({cell.cohort_size for cell in row}) != 1:
-            found.append(f"Cohort {cohort} has not one cell of the same size for each week.")
-        found += [complaint for cell in row if (complaint := _contradiction(cell))]
+            found.append(f"{name} has not one cell of the same size for each period.")
+        found += [f"{name}, period {cell.period}, {said}" for cell in row if (said := _contradiction(cell))]
         found += [
-            f"Cohort {cohort}: more users have lived through week {later.period} than the week before."
+            f"{name}: more users have lived through period {later.period} than the one before."
             for earlier, later in pairwise(row)
-            if later.users_observed > earlier.users_observed
+            if later.users_observed + later.users_unrecorded > earlier.users_observed + earlier.users_unrecorded
         ]
+    if totals.pop(None, 0) != users:
+        found.append(f"The cohorts do not hold the {users:,} users that belong into them.")
+    if totals and sum(totals.values()) != users:
+        found.append("The groups of the break-down do not make up the whole.")
     return found
 
 
 def _contradiction(cell: Cell) -> str | None:
     """What is wrong with a cell by itself."""
-    name = f"Cohort {cell.cohort}, week {cell.period}"
-    numbers = (cell.active_users, cell.rate, cell.rate_low, cell.rate_high)
+    numbers = (cell.active_users, cell.rate, cell.rate_low, cell.rate_high, cell.revenue)
     if cell.users_observed == 0:
-        return f"{name} is not yet known but has a number." if numbers != (None,) * 4 else None
+        return "is not known but has a number." if numbers != (None,) * 5 else None
     if cell.active_users is None or not 0 <= cell.active_users <= cell.users_observed <= cell.cohort_size:
-        return f"{name}: active <= observed <= size does not hold."
+        return "breaks active <= observed <= size."
     return None
 
 
@@ -108,11 +181,11 @@ def matrix(cells: Iterable[Cell], value: str) -> pd.DataFrame:
     """The cells pivoted: cohorts down, periods across.
 
     Args:
-        cells: any order.
+        cells: of one break-down, any order.
         value: "rate", or "active_users", or another attribute of `Cell`.
 
     Returns:
-        Float frame of shape (cohorts, periods), sorted, NaN where nothing is known yet.
+        Float frame of shape (cohorts, periods), sorted, NaN where nothing is known.
     """
     import pandas as pd
 
