@@ -172,9 +172,7 @@ BEGIN
     ELSIF TG_OP = 'DELETE' THEN
         INSERT INTO retention_log (user_id) SELECT user_id FROM old_rows;
     ELSE
-        INSERT INTO retention_log (user_id)
-        SELECT user_id FROM (TABLE new_rows EXCEPT TABLE old_rows)
-        UNION SELECT user_id FROM (TABLE old_rows EXCEPT TABLE new_rows);
+        INSERT INTO retention_log (user_id) SELECT user_id FROM new_rows UNION SELECT user_id FROM old_rows;
     END IF;
     IF FOUND THEN
         INSERT INTO event_changes (operation) VALUES ('USERS');
