@@ -114,6 +114,39 @@ class Settings(BaseSettings):
         description="Room that the advised indexes may take together, as a share of the measured tables' size.",
     )
 
+    retention_cohort: Literal["day", "week", "month", "quarter"] = Field(
+        "month", description="Calendar period whose new users make a cohort: day, week, month or quarter."
+    )
+    retention_start: Literal["signup", "viewed", "add_to_cart", "purchased"] = Field(
+        "signup",
+        description="What puts a user into a cohort: signup, or the first event viewed, add_to_cart or purchased.",
+    )
+    retention_period: Literal["day", "week", "month"] = Field(
+        "week", description="Length of a period of activity: day, week or month."
+    )
+    retention_periods: int = Field(8, ge=1, le=60, description="How many periods; the first is number 0.")
+    retention_anchor: Literal["user", "calendar", "cohort"] = Field(
+        "user",
+        description="From where periods count: the user's own start, the calendar period that holds it, or the one that"
+        " holds the cohort's first day (user, calendar, cohort).",
+    )
+    retention_activity: Literal["any", "viewed", "add_to_cart", "purchased"] = Field(
+        "any", description="Which events make a user active: any, viewed, add_to_cart or purchased."
+    )
+    retention_minimum: Count = Field(1, description="How many such events make a user active.")
+    retention_measure: Literal["n-period", "unbounded", "revenue"] = Field(
+        "n-period",
+        description="Active in the period (n-period), in it or later (unbounded), or buying in it, with the sum"
+        " (revenue).",
+    )
+    retention_breakdown: str | None = Field(
+        None, description="Groups of users beside the whole: category, segment or a column of users; unset: none."
+    )
+    retention_least_users: Count = Field(30, description="Retention of fewer users than this is marked as uncertain.")
+    week_start: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = Field(
+        "monday", description="First day of a week in retention by calendar weeks."
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _fill_from_scale(cls, values: dict[str, Any]) -> dict[str, Any]:

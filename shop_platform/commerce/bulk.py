@@ -17,8 +17,15 @@ _PATIENCE = 10_000
 #: What building an index and checking foreign keys may use, where PostgreSQL's own setting is lower.
 _MEMORY = "512MB"
 
-#: Triggers that note each row of `events` for the summaries.
-_LOGS = ("log_inserted_events", "log_deleted_events")
+#: Triggers that note each row for the summaries, by table.
+_LOGS = (
+    ("events", "log_inserted_events"),
+    ("events", "log_deleted_events"),
+    ("events", "log_inserted_retention"),
+    ("events", "log_deleted_retention"),
+    ("users", "log_inserted_users"),
+    ("users", "log_deleted_users"),
+)
 
 #: What may stand in the way of a first load's short cut: a reader who stays, objects that hang on a constraint or refer
 #: to a table, and tables that belong to somebody else.
@@ -84,13 +91,18 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
     yield put_aside is not None
     _put_back(connection, put_aside or [])
     _log_rows(connection, "ENABLE")
-    connection.execute("DELETE FROM ops.event_log; INSERT INTO ops.event_log (sign) VALUES (0)")
+    connection.execute(
+        "DELETE FROM ops.event_log; INSERT INTO ops.event_log (sign) VALUES (0);"
+        "DELETE FROM ops.retention_log; INSERT INTO ops.retention_log DEFAULT VALUES"
+    )
 
 
 def _log_rows(connection: Connection, state: Literal["ENABLE", "DISABLE"]) -> None:
-    """Switch the triggers that note each row of `events` for the summaries."""
-    for name in _LOGS:
-        connection.execute(sql.SQL(f"ALTER TABLE events {state} TRIGGER {{}}").format(sql.Identifier(name)))
+    """Switch the triggers that note each row for the summaries."""
+    for table, name in _LOGS:
+        connection.execute(
+            sql.SQL(f"ALTER TABLE {{}} {state} TRIGGER {{}}").format(sql.Identifier(table), sql.Identifier(name))
+        )
 
 
 def _put_back(connection: Connection, put_aside: list[str]) -> None:

@@ -10,30 +10,34 @@ from shop_platform.errors import DataError
 from shop_platform.files import write_atomically
 from shop_platform.metadata import Materialized, column_schema, markdown_table, png_markdown
 from shop_platform.records import read_record, write_record
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import checks
-from shop_platform.retention.cells import Cell, definition, make_cell, problems
-from shop_platform.retention.counting import count_cells, count_cohorts, lock_matrix, publish, read_basis, read_cells
-
-#: Weeks 0 to 7 of seven days each.
-PERIODS, DAYS = 8, 7
-
-#: A larger picture goes into the metadata without its numbers: Dagster keeps it with every materialisation.
-MOST_BYTES = 60_000
+from shop_platform.retention.cells import Cell, make_cell, pool, problems
+from shop_platform.retention.counting import Basis, lock_matrix, publish, read_basis
+from shop_platform.retention.definition import Definition
+from shop_platform.retention.summaries import Refreshed, count_from_summaries, refresh_retention
+from shop_platform.settings import load_settings
 
 #: Name of the record of what the published matrix was counted from.
 RECORD = "cohort_retention"
 
 _SCHEMA = {
-    "cohort": ("date", "First day of the month of signup, in the shop's time zone."),
-    "period": ("smallint", "Weeks since the user's signup, from 0."),
-    "cohort_size": ("bigint", "Users who signed up in the month."),
-    "users_observed": ("bigint", "Those whose whole week lies within the data."),
-    "active_users": ("bigint", "Those of them with any event in the week; NULL where nobody is observed."),
+    "breakdown": ("text", "Group of users; NULL for all of them."),
+    "cohort": ("date", "First day of the cohort's calendar period, in the shop's time zone."),
+    "period": ("smallint", "Number of the period, from 0."),
+    "cohort_size": ("bigint", "Users of the cohort."),
+    "users_observed": (
+        "bigint",
+        "Those whose whole period lies within the data, where the shop recorded anything in it.",
+    ),
+    "users_unrecorded": ("bigint", "Those whose period is over, but the shop recorded nothing in it."),
+    "active_users": ("bigint", "The active ones of those observed; NULL where nobody is observed."),
     "rate": ("double precision", "active_users / users_observed; NULL where nobody is observed."),
     "rate_low": ("double precision", "Lower end of the Wilson 95 % interval."),
     "rate_high": ("double precision", "Upper end of the Wilson 95 % interval."),
+    "revenue": ("numeric", "Of the users observed; NULL where it is not counted."),
+    "few_users": ("boolean", "Fewer are observed than SHOP_RETENTION_LEAST_USERS."),
 }
 
 
@@ -42,46 +46,73 @@ _SCHEMA = {
     kinds={"postgres", "table"},
     owners=["team:data-platform"],
     deps=["users", "events"],
-    description="Of the users who signed up in a month, how many are active in each of the weeks 0 to 7 after their "
-    "own signup, among those whose week is over: one row a cell, with a Wilson 95 % interval.",
-    code_version="2",
+    description="Of the users of a cohort, how many are active in each period after their start, among those whose "
+    "period is over and was recorded: one row a cell, with a Wilson 95 % interval. By default months of signup and the "
+    "weeks 0 to 7 after each user's own signup.",
+    code_version="3",
     metadata={"dagster/column_schema": column_schema(_SCHEMA), "dagster/table_name": "analytics.cohort_retention"},
-    check_specs=[checks.KEEPS_ITS_DEFINITION, checks.DATA_END_IS_PAST],
+    check_specs=[checks.KEEPS_ITS_DEFINITION, checks.AGREES_WITH_EVENTS, checks.DATA_END_IS_PAST],
 )
 def cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
-    """Count the cells and put them in place of the ones before, unless they contradict the definition."""
+    """Take in what has changed and put the cells in place of those before, unless they contradict the definition."""
+    definition = Definition.of(load_settings(), postgres.time_zone)
     with postgres.connect() as connection:
         lock_matrix(connection)
         state = event_state(connection)
-        cells = [make_cell(*counts) for counts in count_cells(connection, PERIODS, DAYS)]
-        basis = read_basis(connection)
-        found = problems(cells, basis.users, PERIODS)
-        if not found:
+        refreshed, cells, basis, found = _count(connection, definition, rebuild=False)
+        disagreed = bool(found) or not refreshed.equal
+        if disagreed and refreshed.rebuilt is None:
+            context.log.warning("The summaries do not agree with the events: they are built anew.")
+            refreshed, cells, basis, found = _count(connection, definition, rebuild=True)
+        if not refreshed.equal:
+            found.append("The matrix from the summaries is not the one counted from the events.")
+        pooled = pool(cells)
+        if found:
+            connection.rollback()
+        else:
+            publish(connection, cells, pooled, definition.least_users)
             record = basis.as_record() | {
                 "run_id": context.run.run_id,
-                "periods": PERIODS,
-                "days": DAYS,
-                "time_zone": postgres.time_zone,
-                "definition": definition(postgres.time_zone, DAYS),
+                "definition": definition.text,
+                "definition_settings": definition.as_record(),
             }
-            publish(connection, cells)
             write_record(connection, RECORD, context.run.run_id, record)
             mark_consumed(connection, "cohort_retention", state)
-    context.log.info("%d cells from %d users.", len(cells), basis.users)
+    context.log.info(
+        "%d cells from %d users; %d of them counted anew.", len(cells), basis.users, refreshed.users_recounted
+    )
+    whole = [cell for cell in cells if cell.breakdown is None]
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(cells),
             "users": basis.users,
+            "users in a cohort": basis.cohort_users,
+            "users counted anew": refreshed.users_recounted,
+            "built anew": refreshed.rebuilt or "no",
             "events": basis.events,
             "events before their user's signup, left out": basis.before_signup,
             "data until": basis.data_end.isoformat() if basis.data_end else "no events",
-            "definition": definition(postgres.time_zone, DAYS),
+            "definition": definition.text,
             "retention": markdown_table(
-                ["cohort", "users", *(f"week {period}" for period in range(PERIODS))], _rows(cells)
+                ["cohort", "users", *(definition.column(period) for period in range(definition.periods))], _rows(whole)
             ),
         },
-        check_results=[checks.keeps_its_definition(found), checks.data_end_is_past(basis)],
+        check_results=[
+            checks.keeps_its_definition(found),
+            checks.agrees_with_events(refreshed, disagreed=disagreed),
+            checks.data_end_is_past(basis),
+        ],
     )
+
+
+def _count(
+    connection: Connection, definition: Definition, *, rebuild: bool
+) -> tuple[Refreshed, list[Cell], Basis, list[str]]:
+    """Refresh the summaries and count; with what contradicts the definition."""
+    refreshed = refresh_retention(connection, definition, rebuild=rebuild)
+    cells = [make_cell(counts) for counts in count_from_summaries(connection, definition)]
+    basis = read_basis(connection, definition)
+    return refreshed, cells, basis, problems(cells, basis.cohort_users, definition.periods)
 
 
 @dg.asset(

@@ -109,11 +109,10 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 def make_cell(counts: Counts) -> Cell:
     """A cell from counts; one that nobody has lived through, or in which nothing was recorded, has no number."""
-    *known, active, revenue = counts
-    observed = counts.users_observed
+    observed, active = counts.users_observed, counts.active_users
     if observed == 0:
-        return Cell(*known, None, None, None, None, None)
-    return Cell(*known, active, active / observed, *wilson(active, observed), revenue)
+        return Cell(*counts[:6], None, None, None, None)
+    return Cell(*counts[:6], active, active / observed, *wilson(active, observed), counts.revenue)
 
 
 def pool(cells: Iterable[Cell]) -> list[Pooled]:
@@ -136,9 +135,15 @@ def pool(cells: Iterable[Cell]) -> list[Pooled]:
         money = [cell.revenue for cell in known if cell.revenue is not None]
         pooled.append(
             Pooled(
-                breakdown, period, len(known), observed, active, active / observed, *wilson(active, observed),
+                breakdown,
+                period,
+                len(known),
+                observed,
+                active,
+                active / observed,
+                *wilson(active, observed),
                 sum(money, Decimal(0)) if money else None,
-            )  # fmt: skip
+            )
         )
     return pooled
 

@@ -7,12 +7,19 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from shop_platform.retention.counting import Basis
+from shop_platform.retention.summaries import Refreshed
 
 KEEPS_ITS_DEFINITION = dg.AssetCheckSpec(
     "keeps_its_definition",
     asset="cohort_retention",
     blocking=True,
     description="Every user is in one cohort; active <= observed <= size; no number where nobody is observed.",
+)
+AGREES_WITH_EVENTS = dg.AssetCheckSpec(
+    "agrees_with_events",
+    asset="cohort_retention",
+    description="The summaries that the matrix is counted from give what the events give: in every cell when they are "
+    "built, for the users of some days, drawn anew each time, when they are refreshed.",
 )
 DATA_END_IS_PAST = dg.AssetCheckSpec(
     "data_end_is_past",
@@ -33,6 +40,22 @@ def keeps_its_definition(problems: Sequence[str]) -> dg.AssetCheckResult:
         passed=not problems,
         description=f"{' '.join(problems)} The matrix before it stays." if problems else "Every cell does.",
         metadata={"problems": len(problems)},
+    )
+
+
+def agrees_with_events(refreshed: Refreshed, *, disagreed: bool) -> dg.AssetCheckResult:
+    """Result of `AGREES_WITH_EVENTS`; a warning where building anew has mended it."""
+    what = "users" if refreshed.rebuilt is None else "cells"
+    return dg.AssetCheckResult(
+        check_name=AGREES_WITH_EVENTS.name,
+        passed=refreshed.equal and not disagreed,
+        severity=dg.AssetCheckSeverity.WARN if refreshed.equal else dg.AssetCheckSeverity.ERROR,
+        description=f"All of {refreshed.compared:,} {what} compared agree."
+        if not disagreed
+        else "The summaries had been changed by hand, or with triggers switched off; they were built anew."
+        if refreshed.equal
+        else "The summaries do not give what the events give although they were built anew; nothing was published.",
+        metadata={"compared": refreshed.compared},
     )
 
 

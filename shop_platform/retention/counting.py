@@ -1,8 +1,9 @@
-"""Counts the cells of the retention matrix in PostgreSQL, publishes and reads them."""
+"""What a matrix is counted from, and how it is published: one writer at a time, all at once."""
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +12,8 @@ import psycopg
 from shop_platform import sqlfiles
 from shop_platform.errors import DataError
 from shop_platform.resources.postgres import Connection
-from shop_platform.retention.cells import Cell
+from shop_platform.retention.cells import Cell, Pooled
+from shop_platform.retention.definition import Definition
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,16 @@ class Basis:
     """What a matrix was counted from.
 
     Attributes:
-        users, events: how many there were.
+        users: how many there are.
+        cohort_users: those who are in a cohort.
+        events: how many there are, but for those at infinity.
         data_end: time of the latest event; None where there is none.
-        before_signup: events earlier than their user's signup, which are left out.
+        before_signup: events of cohort users earlier than their signup, which are left out.
         in_future: events later than the moment of counting.
     """
 
     users: int
+    cohort_users: int
     events: int
     data_end: dt.datetime | None
     before_signup: int
@@ -57,47 +62,43 @@ def lock_matrix(connection: Connection) -> None:
         ) from error
 
 
-def count_cells(connection: Connection, periods: int, days: int) -> list[tuple[dt.date, int, int, int, int]]:
-    """Rows of cohort, period, size, observed, active: the result of `sql/queries/cohort_retention.sql`."""
-    query = sqlfiles.read_sql("queries/cohort_retention").text
-    return connection.execute(query, {"periods": periods, "days": days}).fetchall()
-
-
-def read_basis(connection: Connection) -> Basis:
-    """What the cells are counted from, in the caller's snapshot."""
-    row = connection.execute(sqlfiles.read_sql("queries/cohort_basis").text).fetchone()
+def read_basis(connection: Connection, definition: Definition) -> Basis:
+    """What the summaries hold, in the caller's snapshot."""
+    row = connection.execute(sqlfiles.read_sql("queries/cohort_basis").text, definition.parameters()).fetchone()
     if row is None:
-        raise AssertionError("an aggregate without GROUP BY returns one row")
+        raise AssertionError("a query without FROM returns one row")
     return Basis(*row)
 
 
-def publish(connection: Connection, cells: list[Cell]) -> None:
+def publish(connection: Connection, cells: Sequence[Cell], pooled: Sequence[Pooled], least_users: int) -> None:
     """Replace the matrix in the caller's transaction: readers see the old one until the commit.
 
-    Deletes and inserts: the table is small, and views and grants on it stay.
+    Deletes and inserts: the tables are small, and views and grants on them stay.
+
+    Args:
+        connection: in the transaction that counted.
+        cells: of all break-downs.
+        pooled: of all break-downs.
+        least_users: cells with fewer observed users are marked.
     """
-    connection.execute("DELETE FROM analytics.cohort_retention")
+    connection.execute("DELETE FROM analytics.cohort_retention; DELETE FROM analytics.pooled_retention")
     with connection.cursor() as cursor:
         cursor.executemany(
-            "INSERT INTO analytics.cohort_retention (cohort, period, cohort_size, users_observed, active_users, rate,"
-            " rate_low, rate_high) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+            "INSERT INTO analytics.cohort_retention (breakdown, cohort, period, cohort_size, users_observed,"
+            " users_unrecorded, active_users, rate, rate_low, rate_high, revenue, few_users)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
             [
-                (c.cohort, c.period, c.cohort_size, c.users_observed, c.active_users, c.rate, c.rate_low, c.rate_high)
+                (c.breakdown, c.cohort, c.period, c.cohort_size, c.users_observed, c.users_unrecorded, c.active_users,
+                 c.rate, c.rate_low, c.rate_high, c.revenue, 0 < c.users_observed < least_users)
                 for c in cells
             ],
-        )
-
-
-def read_cells(connection: Connection) -> list[Cell]:
-    """The published matrix, ordered by cohort and period; empty where there is none yet."""
-    rows = connection.execute(
-        "SELECT cohort, period, cohort_size, users_observed, active_users, rate, rate_low, rate_high"
-        " FROM analytics.cohort_retention ORDER BY cohort, period"
-    )
-    return [Cell(*row) for row in rows]
-
-
-def count_cohorts(connection: Connection) -> int:
-    """Cohorts in the published matrix."""
-    row = connection.execute("SELECT count(DISTINCT cohort) FROM analytics.cohort_retention").fetchone()
-    return int(row[0]) if row else 0
+        )  # fmt: skip
+        cursor.executemany(
+            "INSERT INTO analytics.pooled_retention (breakdown, period, cohorts, users_observed, active_users, rate,"
+            " rate_low, rate_high, revenue) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [
+                (p.breakdown, p.period, p.cohorts, p.users_observed, p.active_users, p.rate, p.rate_low, p.rate_high,
+                 p.revenue)
+                for p in pooled
+            ],
+        )  # fmt: skip

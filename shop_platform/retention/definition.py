@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from shop_platform.errors import SettingsError
+from shop_platform.settings import Settings
 
 Cohort = Literal["day", "week", "month", "quarter"]
 Unit = Literal["day", "week", "month"]
@@ -82,6 +83,24 @@ class Definition:
                 "column of users that many share, such as country."
             )
 
+    @classmethod
+    def of(cls, settings: Settings, time_zone: str) -> Definition:
+        """The definition that the settings make, in the shop's time zone."""
+        return cls(
+            cohort=settings.retention_cohort,
+            start=settings.retention_start,
+            unit=settings.retention_period,
+            periods=settings.retention_periods,
+            anchor=settings.retention_anchor,
+            activity=settings.retention_activity,
+            minimum=settings.retention_minimum,
+            measure=settings.retention_measure,
+            breakdown=settings.retention_breakdown or "",
+            week_start=settings.week_start,
+            time_zone=time_zone,
+            least_users=settings.retention_least_users,
+        )
+
     @property
     def counted(self) -> Activity:
         """Kind of the events that count; revenue is made by purchases alone."""
@@ -125,7 +144,7 @@ class Definition:
         since = {
             "user": f"since the user's own {self._start}",
             "calendar": f"of the calendar since the one of the user's {self._start}",
-            "cohort": f"of the calendar since the one of the cohort's first {'day' if self.unit != 'month' else 'month'}",
+            "cohort": "of the calendar since the one of the cohort's first day",
         }[self.anchor]
         return f"{self.unit}s {since}"
 
@@ -141,12 +160,13 @@ class Definition:
 
     def sentences(self) -> list[str]:
         """How the matrix is counted, in full sentences that stand on every chart."""
-        return [
-            f"Cohort: {self.cohort} of the {self._start}{self._weeks}, {self.time_zone} time.",
-            f"{self._active} {self._periods}",
+        weeks = f" (weeks begin on {self.week_start.capitalize()})" if self._by_weeks else ""
+        counted = (
             f"A cell counts only users whose whole {self.unit} lies within the data, and in whose {self.unit} the shop "
-            "recorded anything at all.",
-        ]
+            "recorded anything at all."
+        )
+        cohort = f"Cohort: {self.cohort} of the {self._start}{weeks}, {self.time_zone} time."
+        return [cohort, self._active, self._periods, counted]
 
     @property
     def text(self) -> str:
@@ -158,9 +178,8 @@ class Definition:
         return "signup" if self.start == "signup" else f"first {_DID[self.start]}"
 
     @property
-    def _weeks(self) -> str:
-        by_weeks = self.cohort == "week" or (self.unit == "week" and self.anchor != "user")
-        return f" (weeks begin on {self.week_start.capitalize()})" if by_weeks else ""
+    def _by_weeks(self) -> bool:
+        return self.cohort == "week" or (self.unit == "week" and self.anchor != "user")
 
     @property
     def _active(self) -> str:

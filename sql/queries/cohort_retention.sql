@@ -1,47 +1,53 @@
--- Of the users who signed up in a month, how many are active in each following period of seven days.
--- Parameters: periods (how many, the first is 0), days (days a period).
--- Columns: cohort (date, first day of the month), period (int), cohort_size, users_observed, active_users (bigint).
--- Period p of a user runs from `signup + p * days` until before `signup + (p + 1) * days`, reckoned by the session's
--- calendar, which is the shop's: it begins at the hour of the signup, whatever the clock did in between, and no week
--- number is ever subtracted.
+-- Of the users of a cohort, how many are active in each period: counted from the events, without summaries.
+-- The line that reads /* user_periods */ stands for the query in sql/retention/user_periods.sql.
+-- Parameters: as there.
+-- Columns: breakdown (text, null for all users), cohort (date), period (int), cohort_size, users_observed,
+-- users_unrecorded, active_users (bigint), revenue (numeric, null where it is not counted).
 -- A user counts in a cell once the data reach the end of the user's period: until then nobody knows. The data end with
--- the latest event. A signup at infinity is in no cohort.
-WITH data AS (
-    SELECT max(timestamp) AS until FROM events WHERE isfinite(timestamp)
+-- the latest event. Where nobody did anything in the whole shop in that period, nothing was recorded, and nobody knows
+-- either.
+WITH lives AS MATERIALIZED (
+/* user_periods */
 ),
-signups AS MATERIALIZED (
+recorded AS (
+    SELECT min(timestamp) AS first_at, max(timestamp) AS last_at
+    FROM events
+    WHERE isfinite(timestamp)
+    GROUP BY date_bin('6 hours', timestamp, '2000-01-01 00:00+00')
+),
+silences AS MATERIALIZED (
+    SELECT after, before
+    FROM (SELECT lag(last_at, 1, '-infinity') OVER (ORDER BY first_at) AS after, first_at AS before FROM recorded) AS pairs
+    WHERE after <= before - interval '12 hours'  -- no period is shorter, whatever the clock does
+),
+bounded AS (
     SELECT
-        user_id,
-        date_trunc('month', signup_date)::date AS cohort,
-        -- The moments at which the user's periods begin, and the one at which the last of them ends.
-        ARRAY(
-            SELECT signup_date + make_interval(days => p * %(days)s) FROM generate_series(0, %(periods)s) AS p ORDER BY p
-        ) AS bounds
-    FROM users
-    WHERE isfinite(signup_date)
+        lives.*,
+        analytics.first_day(started_on, %(cohort)s, %(week_start)s) AS cohort,
+        number,
+        analytics.period_start(started_at, number, %(anchor)s, %(cohort)s, %(unit)s, %(week_start)s) AS begins,
+        analytics.period_start(started_at, number + 1, %(anchor)s, %(cohort)s, %(unit)s, %(week_start)s) AS ends
+    FROM lives CROSS JOIN generate_series(0, %(periods)s - 1) AS number
 ),
-active AS (
-    SELECT DISTINCT events.user_id, width_bucket(events.timestamp, signups.bounds) - 1 AS period
-    FROM events JOIN signups USING (user_id)
-    WHERE events.timestamp >= signups.bounds[1] AND events.timestamp < signups.bounds[%(periods)s + 1]
-),
-lives AS (
+judged AS (
     SELECT
-        signups.cohort,
-        period,
-        coalesce(signups.bounds[period + 2] <= data.until, FALSE) AS observed,
-        active.user_id IS NOT NULL AS active
-    FROM signups
-    CROSS JOIN data
-    CROSS JOIN generate_series(0, %(periods)s - 1) AS period
-    LEFT JOIN active USING (user_id, period)
+        *,
+        coalesce(ends <= (SELECT max(last_at) FROM recorded), FALSE) AS over,
+        begins >= ends OR EXISTS (SELECT FROM silences WHERE after < begins AND before >= ends) AS silent
+    FROM bounded
 )
 SELECT
+    CASE WHEN grouping(breakdown) = 0 THEN breakdown END AS breakdown,
     cohort,
-    period,
+    number AS period,
     count(*) AS cohort_size,
-    count(*) FILTER (WHERE observed) AS users_observed,
-    count(*) FILTER (WHERE observed AND active) AS active_users
-FROM lives
-GROUP BY cohort, period
-ORDER BY cohort, period;
+    count(*) FILTER (WHERE over AND NOT silent) AS users_observed,
+    count(*) FILTER (WHERE over AND silent) AS users_unrecorded,
+    count(*) FILTER (WHERE over AND NOT silent AND active_periods & (1::bigint << number) <> 0) AS active_users,
+    CASE WHEN %(measure)s = 'revenue' THEN
+        coalesce(sum((revenue ->> number::text)::numeric) FILTER (WHERE over AND NOT silent), 0)
+    END AS revenue
+FROM judged
+GROUP BY GROUPING SETS ((cohort, number), (breakdown, cohort, number))
+HAVING grouping(breakdown) = 1 OR %(breakdown)s <> ''
+ORDER BY breakdown NULLS FIRST, cohort, period;

@@ -1,0 +1,231 @@
+"""The summaries that retention is counted from: built from the events, then kept by what changed since."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from shop_platform import sqlfiles
+from shop_platform.errors import DataError
+from shop_platform.resources.postgres import Connection
+from shop_platform.retention.cells import Counts
+from shop_platform.retention.definition import Definition
+
+#: Where this many users, or this share of them, have changed, building anew is as quick as recounting them.
+_REBUILD_USERS, _REBUILD_SHARE = 1_000, 0.25
+
+#: A break-down by more values than this is a list of people, not of groups.
+MOST_GROUPS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refreshed:
+    """What a refresh did.
+
+    Attributes:
+        rebuilt: why everything was built anew; None where only what changed was recounted.
+        users_recounted: users who were counted from their events in this refresh.
+        equal: whether the matrix from the summaries is the one counted from the events. For a rebuild in every cell;
+            otherwise for the periods of a sample of users.
+        compared: how many cells or users were compared.
+    """
+
+    rebuilt: str | None
+    users_recounted: int
+    equal: bool
+    compared: int
+
+
+def refresh_retention(connection: Connection, definition: Definition, *, rebuild: bool = False) -> Refreshed:
+    """Take into the summaries what has changed in users, events and products, in the caller's transaction.
+
+    Triggers note whose events came, went or changed in `ops.retention_log`. The refresh counts these users again, from
+    their own events, and moves the sums by the difference: what it costs depends on them, not on the shop, as long as
+    an index leads to a user's events. It runs the same SQL on these users as a rebuild on all.
+
+    Builds anew where there is nothing to start from, by another definition or in another time zone than before, where
+    rows changed without being noted one by one (a load, TRUNCATE), and where much of the shop has changed.
+
+    Args:
+        connection: in a REPEATABLE READ transaction that holds `counting.lock_matrix`.
+        definition: how retention is counted.
+        rebuild: build anew whatever has changed.
+
+    Raises:
+        DataError: the break-down is by no column of users, or makes too many groups.
+    """
+    _require_breakdown(connection, definition)
+    connection.execute("SET LOCAL search_path TO public, analytics")
+    reason = "asked for" if rebuild else _reason_to_rebuild(connection, definition)
+    done = _rebuild(connection, definition, reason) if reason else _apply_or_rebuild(connection, definition)
+    groups = _one(connection, "SELECT count(DISTINCT breakdown) FROM analytics.retention_days")
+    if groups > MOST_GROUPS:
+        raise DataError(
+            f"SHOP_RETENTION_BREAKDOWN={definition.breakdown} makes {groups:,} groups of users, and no more than "
+            f"{MOST_GROUPS} can be told apart: choose a column with fewer values."
+        )
+    return done
+
+
+def count_directly(connection: Connection, definition: Definition) -> list[Counts]:
+    """The matrix by `sql/queries/cohort_retention.sql`, from the events alone; by break-down, cohort and period."""
+    connection.execute("SET LOCAL search_path TO public, analytics")
+    return _cells(connection, _text("queries/cohort_retention"), definition)
+
+
+def count_from_summaries(connection: Connection, definition: Definition) -> list[Counts]:
+    """The same from the summaries, as they are."""
+    return _cells(connection, _text("queries/cohort_retention_from_summary"), definition)
+
+
+def ask_for_rebuild(connection: Connection) -> None:
+    """Let the next refresh build everything anew, and the sensors see that there is something to do."""
+    connection.execute("INSERT INTO ops.retention_log DEFAULT VALUES")
+    connection.execute("INSERT INTO ops.event_changes (operation) VALUES ('REBUILD')")
+
+
+def _reason_to_rebuild(connection: Connection, definition: Definition) -> str | None:
+    row = connection.execute(
+        "SELECT (SELECT definition FROM ops.retention_basis),"
+        " EXISTS (SELECT FROM ops.retention_log WHERE user_id IS NULL AND product_id IS NULL),"
+        " (SELECT count(DISTINCT user_id) FROM ops.retention_log),"
+        " (SELECT reltuples FROM pg_class WHERE oid = 'public.users'::regclass)"
+    ).fetchone()
+    if row is None:
+        raise AssertionError("a query without FROM returns one row")
+    built_by, unnoted, touched, users = row
+    if built_by is None:
+        return "there were no summaries"
+    if unnoted:
+        return "rows changed that were not noted one by one"
+    if built_by != definition.summarised():
+        changed = sorted(name for name, value in definition.summarised().items() if built_by.get(name) != value)
+        return f"the definition has changed: {', '.join(changed)}"
+    # An estimate, -1 in a table never analysed: what it decides changes the time, not the result.
+    return "much of the shop has changed" if touched > max(_REBUILD_USERS, _REBUILD_SHARE * users) else None
+
+
+def _rebuild(connection: Connection, definition: Definition, reason: str) -> Refreshed:
+    parameters = definition.parameters()
+    connection.execute(
+        "DELETE FROM ops.retention_log; DELETE FROM ops.retention_basis;"
+        "DELETE FROM analytics.retention_users; DELETE FROM analytics.retention_days"
+    )
+    connection.execute(_text("retention/recorded_hours"))
+    users = connection.execute(_text("retention/build_users"), parameters).rowcount
+    connection.execute(_text("retention/build_days"), parameters)
+    connection.execute("INSERT INTO ops.retention_basis (definition) VALUES (%s)", [Jsonb(definition.summarised())])
+    # The users' rows are new from the events: what is compared is what was made of them.
+    counted = _cells(
+        connection, _text("queries/cohort_retention", user_periods="TABLE analytics.retention_users"), definition
+    )
+    equal = counted == count_from_summaries(connection, definition)
+    return Refreshed(rebuilt=reason, users_recounted=users, equal=equal, compared=len(counted))
+
+
+def _apply_or_rebuild(connection: Connection, definition: Definition) -> Refreshed:
+    try:
+        with connection.transaction():
+            return _apply(connection, definition)
+    except psycopg.errors.CheckViolation:
+        # More was taken away than there was: the summaries were changed by hand, or triggers were switched off.
+        return _rebuild(connection, definition, "the summaries did not fit the changes noted since")
+
+
+def _apply(connection: Connection, definition: Definition) -> Refreshed:
+    connection.execute(
+        "CREATE TEMPORARY TABLE noted (LIKE ops.retention_log) ON COMMIT DROP;"
+        "WITH gone AS (DELETE FROM ops.retention_log RETURNING *) INSERT INTO noted SELECT * FROM gone;"
+    )
+    connection.execute(_text("retention/take_hours"))
+    recounted = _count_anew(connection, definition, _text("retention/touched"))
+    parameters = definition.parameters()
+    connection.execute(_text("retention/take_days"), parameters)
+    connection.execute(
+        "DELETE FROM analytics.retention_users WHERE user_id IN (SELECT user_id FROM touched);"
+        "INSERT INTO analytics.retention_users SELECT * FROM fresh;"
+    )
+    differing, compared = _compare_sample(connection, definition)
+    return Refreshed(rebuilt=None, users_recounted=recounted, equal=not differing, compared=compared)
+
+
+def _count_anew(connection: Connection, definition: Definition, who: str) -> int:
+    """Count some users from their events, into the temporary table `fresh`; returns how many.
+
+    Runs the query for all users on temporary tables that hold these users alone.
+
+    Args:
+        connection: in a transaction.
+        definition: how.
+        who: statement that puts their ids into the temporary table `touched`.
+    """
+    parameters = definition.parameters()
+    connection.execute("DROP TABLE IF EXISTS pg_temp.touched, pg_temp.fresh")
+    connection.execute(who, parameters)
+    connection.execute(
+        "ANALYZE touched;"
+        "CREATE TEMPORARY TABLE users ON COMMIT DROP AS"
+        " SELECT users.* FROM public.users JOIN touched USING (user_id);"
+        "CREATE TEMPORARY TABLE events ON COMMIT DROP AS"
+        " SELECT events.* FROM public.events JOIN touched USING (user_id);"
+        "ANALYZE users, events"
+    )
+    connection.execute(_text("retention/count_fresh"), parameters)
+    # Whatever reads these names next means the live tables.
+    connection.execute("DROP TABLE pg_temp.users, pg_temp.events")
+    return _one(connection, "SELECT count(*) FROM touched")
+
+
+def _compare_sample(connection: Connection, definition: Definition) -> tuple[int, int]:
+    """Of the users of some days: how many stand otherwise in the summaries, and how many were looked at."""
+    compared = _count_anew(connection, definition, _text("retention/sample"))
+    differing = _one(
+        connection,
+        "SELECT count(*) FROM (SELECT * FROM analytics.retention_users JOIN touched USING (user_id)"
+        " EXCEPT SELECT * FROM fresh) AS others",
+    )
+    return differing, compared
+
+
+def _require_breakdown(connection: Connection, definition: Definition) -> None:
+    if definition.breakdown in ("", "category", "segment"):
+        return
+    columns = [
+        row[0]
+        for row in connection.execute(
+            "SELECT attname FROM pg_attribute"
+            " WHERE attrelid = 'public.users'::regclass AND attnum > 0 AND NOT attisdropped"
+        )
+    ]
+    if definition.breakdown not in columns:
+        raise DataError(
+            f"SHOP_RETENTION_BREAKDOWN is {definition.breakdown}: use category, segment or a column of users, "
+            f"which are {', '.join(columns)}."
+        )
+
+
+def _cells(connection: Connection, query: str, definition: Definition) -> list[Counts]:
+    return [Counts(*row) for row in connection.execute(query, definition.parameters())]
+
+
+def _text(name: str, **others: str) -> str:
+    """An SQL file of ours; a line that reads `/* name */` stands for the file of that name in `sql/retention/`.
+
+    Args:
+        name: of the file, below `sql/`.
+        others: what stands in place of a name instead.
+    """
+    text = sqlfiles.read_sql(name).text
+
+    def part(found: re.Match[str]) -> str:
+        return others.get(found[1]) or _text(f"retention/{found[1]}")
+
+    return re.sub(r"^/\* (\w+) \*/$", part, text, flags=re.MULTILINE)
+
+
+def _one(connection: Connection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0] or 0) if row else 0
