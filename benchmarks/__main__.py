@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-PARTS = ("load", "answers", "memory", "refresh", "engines")
+PARTS = ("load", "answers", "retention", "memory", "refresh", "engines")
 
 #: Where the figures go.
 RESULTS = Path(__file__).parent / "results" / "performance.json"
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _measure(only: set[str], *, small: bool, results: Path) -> int:
-    from benchmarks import answers, harness, load, refresh
+    from benchmarks import answers, harness, load, refresh, retention
     from benchmarks.shops import loaded
 
     tiny, middle, large = ("50k", "50k", "500k") if small else ("50k", "5m", "50m")
@@ -58,6 +58,11 @@ def _measure(only: set[str], *, small: bool, results: Path) -> int:
 
     part("load", measure=lambda: load.load_rows(middle))
     part("answers", needs=(middle,), measure=lambda: answers.as_written_rows(middle))
+    part(
+        "retention",
+        needs=(tiny, middle),
+        measure=lambda: [retention.matrix_row(middle), retention.size_row(tiny, middle), retention.events_row(middle)],
+    )
     part("memory", measure=lambda: [load.memory_row(large)])
     part("refresh", needs=(tiny, large), measure=lambda: [refresh.refresh_row(tiny, large)])
     part(
