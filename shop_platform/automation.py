@@ -123,9 +123,14 @@ def retention_refresh(
     return _events_decision(context, postgres, RETENTION[0], RETENTION)
 
 
+def by_segment() -> bool:
+    """Whether retention is broken down by segment, so that new segments mean another matrix."""
+    return load_settings().retention_breakdown == "segment"
+
+
 @dg.sensor(
     name="segmentation_refresh",
-    asset_selection=list(SEGMENTATION),
+    asset_selection=[*SEGMENTATION, *RETENTION],
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="New search logs, told by having no segment yet: encode new queries and segment their searchers.",
@@ -133,15 +138,16 @@ def retention_refresh(
 def segmentation_refresh(
     context: dg.SensorEvaluationContext, elasticsearch: ElasticsearchResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """Ask for the segments of search logs that have none."""
+    """Ask for the segments of search logs that have none, and for retention where that is by segment."""
+    assets = [*SEGMENTATION, *RETENTION] if by_segment() else SEGMENTATION
     with elasticsearch.client() as client:
         state = log_state(client, elasticsearch.index_prefix)
     return decide(
         state=str(state),
         consumed=None if state.segmented == 0 else str(LogState(state.total, state.total)),
         cursor=context.cursor,
-        running=_is_running(context, SEGMENTATION),
-        assets=SEGMENTATION,
+        running=_is_running(context, assets),
+        assets=assets,
         what="search logs",
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from shop_platform import automation
+from shop_platform.automation import by_segment
 from shop_platform.commerce import assets as commerce
 from shop_platform.performance import assets as performance
 from shop_platform.performance.advice import assets as advice
@@ -51,7 +52,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             performance.index_effects,
             advice.index_advice,
             performance.activity_summaries,
-            retention.cohort_retention,
+            retention.define_cohort_retention(by_segment=by_segment()),
             retention.retention_heatmap,
             segmentation.user_logs,
             segmentation.search_embeddings,

@@ -114,7 +114,9 @@ def test_a_failed_read_is_an_error_not_nothing_new(monkeypatch: pytest.MonkeyPat
     assert "hush" not in said
 
 
-def test_new_search_logs_are_those_without_a_segment(elasticsearch: ElasticsearchResource) -> None:
+def test_new_search_logs_are_those_without_a_segment(
+    elasticsearch: ElasticsearchResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alias = f"{elasticsearch.index_prefix}user_logs"
     with dg.DagsterInstance.ephemeral() as instance, elasticsearch.client() as client:
         assert (
@@ -128,6 +130,9 @@ def test_new_search_logs_are_those_without_a_segment(elasticsearch: Elasticsearc
         assert asked == set(automation.SEGMENTATION)
         again = tick(automation.segmentation_refresh, instance, cursor, elasticsearch=elasticsearch)
         assert "asked for already" in again[2]
+        monkeypatch.setenv("SHOP_RETENTION_BREAKDOWN", "segment")
+        asked, _, _ = tick(automation.segmentation_refresh, instance, elasticsearch=elasticsearch)
+        assert asked == {*automation.SEGMENTATION, *automation.RETENTION}
 
 
 def test_every_sensor_runs_without_being_turned_on() -> None:

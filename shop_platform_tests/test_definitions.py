@@ -50,6 +50,21 @@ def test_the_graph_is_that_of_the_design() -> None:
     assert found == GROUPS
 
 
+@pytest.mark.parametrize("breakdown", ["", "country", "segment"])
+def test_retention_waits_for_the_segments_only_where_it_is_by_them(
+    breakdown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_RETENTION_BREAKDOWN", breakdown)
+    defs = build_defs()
+    before = {"users", "events"} | ({"user_segments"} if breakdown == "segment" else set())
+    node = defs.resolve_asset_graph().get(dg.AssetKey("cohort_retention"))
+    assert {key.to_user_string() for key in node.parent_keys} == before
+    # What is run follows the same order.
+    dependencies = defs.resolve_job_def("everything").dependencies
+    inputs = next(inputs for node, inputs in dependencies.items() if node.name == "cohort_retention")
+    assert set(inputs) == before
+
+
 @pytest.mark.parametrize("asset", sorted(set.union(*GROUPS.values())))
 def test_every_asset_is_described_owned_versioned_and_checked(asset: str) -> None:
     graph = build_defs().resolve_asset_graph()

@@ -41,19 +41,24 @@ _SCHEMA = {
 }
 
 
-@dg.asset(
-    group_name="retention",
-    kinds={"postgres", "table"},
-    owners=["team:data-platform"],
-    deps=["users", "events"],
-    description="Of the users of a cohort, how many are active in each period after their start, among those whose "
-    "period is over and was recorded: one row a cell, with a Wilson 95 % interval. By default months of signup and the "
-    "weeks 0 to 7 after each user's own signup.",
-    code_version="3",
-    metadata={"dagster/column_schema": column_schema(_SCHEMA), "dagster/table_name": "analytics.cohort_retention"},
-    check_specs=[checks.KEEPS_ITS_DEFINITION, checks.AGREES_WITH_EVENTS, checks.DATA_END_IS_PAST],
-)
-def cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
+def define_cohort_retention(*, by_segment: bool) -> dg.AssetsDefinition:
+    """The asset, made after the segments where it is broken down by them; otherwise it need not wait for them."""
+    return dg.asset(
+        name="cohort_retention",
+        group_name="retention",
+        kinds={"postgres", "table"},
+        owners=["team:data-platform"],
+        deps=["users", "events", *(["user_segments"] if by_segment else [])],
+        description="Of the users of a cohort, how many are active in each period after their start, among those whose "
+        "period is over and was recorded: one row a cell, with a Wilson 95 % interval. By default months of signup and "
+        "the weeks 0 to 7 after each user's own signup.",
+        code_version="3",
+        metadata={"dagster/column_schema": column_schema(_SCHEMA), "dagster/table_name": "analytics.cohort_retention"},
+        check_specs=[checks.KEEPS_ITS_DEFINITION, checks.AGREES_WITH_EVENTS, checks.DATA_END_IS_PAST],
+    )(_cohort_retention)
+
+
+def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
     """Take in what has changed and put the cells in place of those before, unless they contradict the definition."""
     definition = Definition.of(load_settings(), postgres.time_zone)
     with postgres.connect() as connection:
@@ -103,6 +108,9 @@ def cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResour
             checks.data_end_is_past(basis),
         ],
     )
+
+
+cohort_retention = define_cohort_retention(by_segment=False)
 
 
 def _count(

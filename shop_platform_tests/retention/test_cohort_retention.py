@@ -299,7 +299,8 @@ def test_a_week_in_which_the_shop_recorded_nothing_is_unknown_until_late_data_fi
 def test_a_break_down_that_is_no_column_or_makes_too_many_groups_is_refused(postgres: PostgresResource) -> None:
     with postgres.connect() as connection:
         connection.execute(
-            "INSERT INTO users (user_id, signup_date, city) SELECT n, '2025-01-01', 'c' || n FROM generate_series(1, 60) n"
+            "INSERT INTO users (user_id, signup_date, city) SELECT n, '2025-01-01', 'c' || n"
+            " FROM generate_series(1, 60) AS n"
         )
         with pytest.raises(DataError, match="a column of users, which are user_id, signup_date"):
             refresh_retention(connection, Definition(breakdown="shoe_size"))

@@ -1,27 +1,18 @@
 -- Retention by any definition: what is published, and the summaries that it is made from.
 
--- The matrix of before knows no break-down: it is counted anew.
-DROP TABLE analytics.cohort_retention;
+-- The matrix of before knows no break-down: it is counted anew. The table stays, for whoever made a view of it.
+DELETE FROM analytics.cohort_retention;
 DELETE FROM analytics.records WHERE name = 'cohort_retention';
 DELETE FROM ops.consumed WHERE consumer = 'cohort_retention';
 
-CREATE TABLE analytics.cohort_retention (
-    breakdown        text,
-    cohort           date NOT NULL,
-    period           smallint NOT NULL CHECK (period >= 0),
-    cohort_size      bigint NOT NULL CHECK (cohort_size > 0),
-    users_observed   bigint NOT NULL CHECK (users_observed >= 0),
-    users_unrecorded bigint NOT NULL CHECK (users_unrecorded >= 0),
-    active_users     bigint CHECK (active_users BETWEEN 0 AND users_observed),
-    rate             double precision CHECK (rate BETWEEN 0 AND 1),
-    rate_low         double precision,
-    rate_high        double precision,
-    revenue          numeric,
-    few_users        boolean NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (breakdown, cohort, period),
-    CHECK (users_observed + users_unrecorded <= cohort_size),
-    CHECK ((users_observed = 0) = (rate IS NULL))
-);
+ALTER TABLE analytics.cohort_retention
+    ADD COLUMN breakdown text,
+    ADD COLUMN users_unrecorded bigint NOT NULL CHECK (users_unrecorded >= 0),
+    ADD COLUMN revenue numeric,
+    ADD COLUMN few_users boolean NOT NULL,
+    ADD CHECK (users_observed + users_unrecorded <= cohort_size),
+    DROP CONSTRAINT cohort_retention_pkey,
+    ADD UNIQUE NULLS NOT DISTINCT (breakdown, cohort, period);
 COMMENT ON TABLE analytics.cohort_retention IS
     'One row a cell. A cell in which nobody could be observed has users_observed 0 and no rate: nobody has lived '
     'through it yet, or (users_unrecorded) the shop recorded nothing in it.';
