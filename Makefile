@@ -36,7 +36,7 @@ demo: setup ## Run the whole platform and print what it found.
 	@$(BIN)/shop-platform demo
 
 test: setup ## Run every test against real servers.
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 check: setup ## Format, lint and types.
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ from shop_platform.sources.base import EVENT_COLUMNS, PRODUCT_COLUMNS, USER_COLU
 from shop_platform.sources.parameters import PERSONAS, ShopParameters, return_probability
 from shop_platform.sources.synthetic import SyntheticSource
 
-SEEDS = int(os.environ.get("RETENTION_SEEDS", "40"))
+SEEDS = int(os.environ.get("RETENTION_SEEDS", "20"))
 
 
 def cells_of(postgres: PostgresResource, parameters: ShopParameters) -> list[Cell]:

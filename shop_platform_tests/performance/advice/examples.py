@@ -9,7 +9,15 @@ VALUES = {"user_id": "u7", "since": "2025-06-01", "product_ids": ["p1", "p2"]}
 QUERIES = {
     "revenue_by_category": sqlfiles.read_sql("queries/revenue_by_category").text,
     "weekly_active_users": sqlfiles.read_sql("queries/weekly_active_users").text,
-    "cohort_basis": sqlfiles.read_sql("queries/cohort_basis").text,
+    "all_events": """
+        SELECT
+            (SELECT count(*) FROM users) AS users,
+            count(*) AS events,
+            max(timestamp) FILTER (WHERE isfinite(timestamp)) AS data_end,
+            count(*) FILTER (WHERE timestamp < signup_date) AS before_signup,
+            count(*) FILTER (WHERE timestamp > now()) AS in_future
+        FROM events JOIN users USING (user_id)
+    """,
     "point_lookup": "SELECT * FROM events WHERE user_id = %(user_id)s ORDER BY timestamp DESC LIMIT 20",
     "top_products": """
         SELECT e.product_id, p.name, COUNT(*) AS n, SUM(p.price) AS revenue

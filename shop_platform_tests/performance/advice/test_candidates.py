@@ -213,7 +213,7 @@ def test_tables_beside_functions_and_unlisted_ones_get_candidates_too() -> None:
     """
     assert "USING btree (name, signup_date) INCLUDE (user_id) WHERE city = 'Bern'" in definitions(text)
     assert "USING btree (name, signup_date) WHERE city = 'Bern'" in definitions(text)
-    assert definitions(sqlfiles.read_sql("queries/cohort_retention").text)
+    assert definitions(sqlfiles.read_sql("retention/user_periods").text)
 
 
 def test_percent_signs_beside_placeholders_are_read_as_psycopg_sends_them() -> None:
