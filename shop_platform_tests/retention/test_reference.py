@@ -191,6 +191,26 @@ def change(connection: Connection, shop: Shop, data: st.DataObject, definition: 
     return Shop(users, events + new, segments)
 
 
+@pytest.mark.parametrize("anchor", ["user", "calendar"])
+def test_a_day_that_the_calendar_skips_is_one_in_which_nothing_was_recorded(
+    postgres: PostgresResource, anchor: Any
+) -> None:
+    """Samoa went from the 29th of December 2011 to the 31st."""
+    definition = Definition(unit="day", periods=4, anchor=anchor, time_zone="Pacific/Apia")
+    signup = dt.datetime(2011, 12, 29, 20, 15, tzinfo=UTC)  # the 29th, a quarter past ten, by the clock of Apia
+    events = [Event("a", signup + dt.timedelta(hours=hours)) for hours in range(0, 200, 3)]
+    shop = Shop({"a": (signup, None)}, events)
+    with (
+        postgres.model_copy(update={"time_zone": "Pacific/Apia"}).connect(autocommit=True) as connection,
+        connection.transaction(force_rollback=True),
+    ):
+        fill(connection, shop)
+        refresh_retention(connection, definition)
+        agree(connection, shop, definition)
+        cells = count_from_summaries(connection, definition)
+    assert [(cell.users_observed, cell.users_unrecorded) for cell in cells] == [(1, 0), (0, 1), (1, 0), (1, 0)]
+
+
 @pytest.mark.parametrize("measure", ["n-period", "revenue"])
 def test_a_new_price_or_category_is_in_the_next_refresh(postgres: PostgresResource, measure: Any) -> None:
     definition = Definition(measure=measure, breakdown="category")

@@ -14,7 +14,8 @@ data AS MATERIALIZED (
     SELECT last_at AS until FROM analytics.recorded_hours ORDER BY slot DESC LIMIT 1
 ),
 -- Where the periods of a day's users begin and end, at the earliest and the latest. In calendar periods they all do so
--- together; else within the day, and a day more on either side, for a clock that skips an hour, or a day.
+-- together; else within the day, and a day more after it, for a clock that skips an hour, or a day. Before it only where
+-- the clock shows midnight twice, and a user starts between.
 dates AS (
     SELECT
         *,
@@ -37,11 +38,11 @@ judged AS MATERIALIZED (
         active_users,
         revenue,
         until IS NOT NULL AND ends + later <= until AS all_over,
-        until IS NOT NULL AND ends - sooner <= until AS some_over,
+        until IS NOT NULL AND ends <= until AS some_over,
         begins >= ends
         OR EXISTS (SELECT FROM silences WHERE after < begins - sooner AND before >= ends + later) AS all_silent,
         begins >= ends
-        OR EXISTS (SELECT FROM silences WHERE after < begins + later AND before >= ends - sooner) AS some_silent
+        OR EXISTS (SELECT FROM silences WHERE after < begins + later AND before >= ends) AS some_silent
     FROM dates LEFT JOIN data ON TRUE
 ),
 -- Days of which one thing holds for all users, and users of the others, by what holds for them.
