@@ -14,7 +14,7 @@ from shop_platform.settings import load_settings
 
 SUMMARIES = ("activity_summaries",)
 LABORATORY = ("baseline_benchmark", "commerce_indexes", "indexed_benchmark", "index_effects", "index_advice")
-RETENTION = ("cohort_retention", "retention_heatmap")
+RETENTION = ("cohort_retention", "retention_heatmap", "retention_curves", "retention_export")
 SEGMENTATION = ("search_embeddings", "user_segments", "segmented_user_logs")
 
 _UNDER_WAY = [

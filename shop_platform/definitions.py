@@ -17,6 +17,7 @@ from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
+from shop_platform.retention import artefacts as retention_artefacts
 from shop_platform.retention import assets as retention
 from shop_platform.segmentation import assets as segmentation
 from shop_platform.settings import load_settings
@@ -53,7 +54,9 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             advice.index_advice,
             performance.activity_summaries,
             retention.define_cohort_retention(by_segment=by_segment()),
-            retention.retention_heatmap,
+            retention_artefacts.retention_heatmap,
+            retention_artefacts.retention_curves,
+            retention_artefacts.retention_export,
             segmentation.user_logs,
             segmentation.search_embeddings,
             segmentation.user_segments,

@@ -11,7 +11,7 @@ from shop_platform.definitions import build_defs
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
 
-ASSETS = ("cohort_retention", "retention_heatmap")
+ASSETS = automation.RETENTION
 
 
 def decision(
@@ -76,7 +76,7 @@ def tick(
 @pytest.mark.parametrize(
     ("sensor", "consumer", "assets"),
     [
-        (automation.retention_refresh, "cohort_retention", {"cohort_retention", "retention_heatmap"}),
+        (automation.retention_refresh, "cohort_retention", set(automation.RETENTION)),
         # Never measured: the benchmarks are due as well.
         (automation.performance_refresh, "activity_summaries", {"activity_summaries", *automation.LABORATORY}),
     ],

@@ -1,21 +1,18 @@
-"""The assets `cohort_retention` and `retention_heatmap`."""
+"""The asset `cohort_retention`: the matrix, counted and published."""
 
 import datetime as dt
-from functools import partial
 
 import dagster as dg
 
 from shop_platform.changes import event_state, mark_consumed
-from shop_platform.errors import DataError
-from shop_platform.files import write_atomically
-from shop_platform.metadata import Materialized, column_schema, markdown_table, png_markdown
-from shop_platform.records import read_record, write_record
+from shop_platform.metadata import Materialized, column_schema, markdown_table
+from shop_platform.records import write_record
 from shop_platform.resources.postgres import Connection, PostgresResource
-from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import checks
 from shop_platform.retention.cells import Cell, make_cell, pool, problems
 from shop_platform.retention.counting import Basis, lock_matrix, publish, read_basis
 from shop_platform.retention.definition import Definition
+from shop_platform.retention.differences import differences, sentence
 from shop_platform.retention.summaries import Refreshed, count_from_summaries, refresh_retention
 from shop_platform.settings import load_settings
 
@@ -72,6 +69,7 @@ def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResou
         if not refreshed.equal:
             found.append("The matrix from the summaries is not the one counted from the events.")
         pooled = pool(cells)
+        tests = [test.as_record() for test in differences(cells, definition)]
         if found:
             connection.rollback()
         else:
@@ -80,6 +78,7 @@ def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResou
                 "run_id": context.run.run_id,
                 "definition": definition.text,
                 "definition_settings": definition.as_record(),
+                "differences": tests,
             }
             write_record(connection, RECORD, context.run.run_id, record)
             mark_consumed(connection, "cohort_retention", state)
@@ -98,6 +97,10 @@ def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResou
             "events before their user's signup, left out": basis.before_signup,
             "data until": basis.data_end.isoformat() if basis.data_end else "no events",
             "definition": definition.text,
+            "differences": " ".join(
+                filter(None, (sentence(tests, among, definition.unit) for among in ("cohorts", "groups")))
+            )
+            or "nothing to compare",
             "retention": markdown_table(
                 ["cohort", "users", *(definition.column(period) for period in range(definition.periods))], _rows(whole)
             ),
@@ -121,59 +124,6 @@ def _count(
     cells = [make_cell(counts) for counts in count_from_summaries(connection, definition)]
     basis = read_basis(connection, definition)
     return refreshed, cells, basis, problems(cells, basis.cohort_users, definition.periods)
-
-
-@dg.asset(
-    group_name="retention",
-    kinds={"seaborn", "png"},
-    owners=["team:data-platform"],
-    deps=["cohort_retention"],
-    description="The retention matrix as a picture; weeks that nobody has lived through yet are hatched.",
-    code_version="2",
-    check_specs=[checks.IS_A_PICTURE],
-)
-def retention_heatmap(
-    context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource
-) -> Materialized:
-    """Draw the published matrix into the shop's folder."""
-    from shop_platform.pictures import read_facts
-    from shop_platform.retention.heatmap import draw_heatmap
-
-    with postgres.connect() as connection:
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        cells = read_cells(connection)
-        if not cells:
-            raise DataError("There are no cohorts to draw: load users, then materialise cohort_retention.")
-        record = read_record(connection, RECORD)
-        cohorts = count_cohorts(connection)
-    end = dt.datetime.fromisoformat(record["data_end"]) if record["data_end"] else None
-    draw = partial(
-        draw_heatmap,
-        cells,
-        title=f"{shop.shop().title}: share of users active in the weeks after their signup",
-        definition=f"{record['definition']} "
-        + (f"The data end {end:%Y-%m-%d %H:%M %Z}." if end else "There are no events."),
-        facts={
-            "run": context.run.run_id,
-            "cohorts": str(len({cell.cohort for cell in cells})),
-            "matrix": record["run_id"],
-        },
-    )
-    png = draw()
-    path = shop.folder() / "retention_heatmap.png"
-    write_atomically(path, png)
-    return dg.MaterializeResult(
-        metadata={
-            "heatmap": png_markdown(
-                png if len(png) < MOST_BYTES else draw(numbers=False),
-                "Share of users active by month of signup and weeks since",
-            ),
-            "path": dg.MetadataValue.path(str(path)),
-            "dagster/row_count": cohorts,
-            "bytes": len(png),
-        },
-        check_results=[checks.is_a_picture(read_facts(path.read_bytes()), context.run.run_id, cohorts)],
-    )
 
 
 def _rows(cells: list[Cell]) -> list[list[str]]:

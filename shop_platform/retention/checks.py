@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
@@ -30,6 +32,16 @@ IS_A_PICTURE = dg.AssetCheckSpec(
     "is_a_picture",
     asset="retention_heatmap",
     description="The file is a whole PNG, drawn by this run, with a row for each cohort.",
+)
+ARE_A_PICTURE = dg.AssetCheckSpec(
+    "are_a_picture",
+    asset="retention_curves",
+    description="The file is a whole PNG, drawn by this run from each cohort.",
+)
+HOLDS_EVERY_CELL = dg.AssetCheckSpec(
+    "holds_every_cell",
+    asset="retention_export",
+    description="The CSV file, read again, has a row for each published cell and no text that is a formula.",
 )
 
 
@@ -73,14 +85,25 @@ def data_end_is_past(basis: Basis) -> dg.AssetCheckResult:
     )
 
 
-def is_a_picture(facts: Mapping[str, str], run_id: str, cohorts: int) -> dg.AssetCheckResult:
-    """Result of `IS_A_PICTURE`, from the facts that the written file carries."""
+def is_a_picture(spec: dg.AssetCheckSpec, facts: Mapping[str, str], run_id: str, cohorts: int) -> dg.AssetCheckResult:
+    """Result of `IS_A_PICTURE` or `ARE_A_PICTURE`, from the facts that the written file carries."""
     passed = (facts.get("run"), facts.get("cohorts")) == (run_id, str(cohorts))
     return dg.AssetCheckResult(
-        check_name=IS_A_PICTURE.name,
+        check_name=spec.name,
         passed=passed,
         description=f"The file holds this run's picture of {cohorts:,} cohorts."
         if passed
         else f"The file is not this run's picture of {cohorts:,} cohorts: another run or program has written it, or "
-        "the matrix has changed meanwhile. Materialise retention_heatmap again.",
+        f"the matrix has changed meanwhile. Materialise {spec.asset_key.to_user_string()} again.",
+    )
+
+
+def holds_every_cell(content: bytes, cells: int) -> dg.AssetCheckResult:
+    """Result of `HOLDS_EVERY_CELL`, from the file as it was written."""
+    rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
+    formulas = sum(field.startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for field in row)
+    return dg.AssetCheckResult(
+        check_name=HOLDS_EVERY_CELL.name,
+        passed=len(rows) == cells + 1 and not formulas,
+        description=f"The file has {len(rows) - 1:,} rows for {cells:,} cells, and {formulas:,} formulas.",
     )
