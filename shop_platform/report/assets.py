@@ -57,7 +57,8 @@ def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, s
         made_at=dt.datetime.now(dt.UTC),
         versions={name: version(name) for name in ("shop-platform", "dagster", "seaborn", "scikit-learn")}
         | {"Python": platform.python_version()},
-        heatmap=_heatmap(folder / "retention_heatmap.png", results["retention_basis"]),
+        heatmap=_picture(folder / "retention_heatmap.png", results["retention_basis"]),
+        curves=_picture(folder / "retention_curves.png", results["retention_basis"]),
     )
     path = folder / "report.html"
     write_atomically(path, page.encode())
@@ -87,8 +88,8 @@ def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, s
     )
 
 
-def _heatmap(path: Path, basis: dict[str, Any] | None) -> bytes | None:
-    """The picture of the stored matrix; None where there is none, or where it shows the matrix of another run."""
+def _picture(path: Path, basis: dict[str, Any] | None) -> bytes | None:
+    """A picture of the stored matrix; None where there is none, or where it shows the matrix of another run."""
     if basis is None or not path.exists():
         return None
     png = path.read_bytes()

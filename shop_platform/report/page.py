@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shop_platform.report.retention import tables
 from shop_platform.report.sentences import lead
 
 #: Size of the line chart's drawing area.
@@ -35,6 +36,7 @@ def render(
     made_at: dt.datetime,
     versions: Mapping[str, str],
     heatmap: bytes | None,
+    curves: bytes | None = None,
 ) -> str:
     """The whole page. A section whose result is absent is left out, with a sentence that says what to do.
 
@@ -47,6 +49,7 @@ def render(
         made_at: when.
         versions: of the software that made it, by name.
         heatmap: PNG of the retention matrix, where there is one.
+        curves: PNG of the retention curves, where there is one.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -66,7 +69,7 @@ def render(
         sections=sections_with_results(results),
         sentences=lead(results),
         ladders=_grouped(results["ladder"], "query"),
-        cohorts=_grouped(results["cohort_retention"] or [], "cohort"),
+        retention=tables(results),
         line=line_of(results["weekly_active_users"]),
         most=max((float(row["revenue"]) for row in results["revenue_by_category"] or ()), default=0.0),
         conditions=_conditions(results["index_effects"]),
@@ -76,8 +79,13 @@ def render(
         notes=notes,
         run_id=run_id,
         made_at=written,
-        heatmap=None if heatmap is None else base64.b64encode(heatmap).decode("ascii"),
+        heatmap=_inlined(heatmap),
+        curves=_inlined(curves),
     )
+
+
+def _inlined(png: bytes | None) -> str | None:
+    return None if png is None else base64.b64encode(png).decode("ascii")
 
 
 def sections_with_results(results: Mapping[str, Any]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shop_platform.performance.effects import Effects
 
 #: Raised whenever the form of the results changes in a way that a reader would notice.
-FORMAT = 2
+FORMAT = 3
 
 
 def collect_results(connection: Connection) -> dict[str, Any]:
@@ -47,8 +47,14 @@ def collect_results(connection: Connection) -> dict[str, Any]:
             ),
             "cohort_retention": _rows(
                 connection,
-                "SELECT cohort::text, period, cohort_size, users_observed, active_users, rate, rate_low, rate_high"
-                " FROM analytics.cohort_retention ORDER BY cohort, period",
+                "SELECT breakdown, cohort::text, period, cohort_size, users_observed, users_unrecorded, active_users,"
+                " rate, rate_low, rate_high, revenue::text, few_users"
+                " FROM analytics.cohort_retention ORDER BY breakdown NULLS FIRST, cohort, period",
+            ),
+            "pooled_retention": _rows(
+                connection,
+                "SELECT breakdown, period, cohorts, users_observed, active_users, rate, rate_low, rate_high,"
+                " revenue::text FROM analytics.pooled_retention ORDER BY breakdown NULLS FIRST, period",
             ),
             "retention_basis": _record(connection, "cohort_retention"),
             "segments": _segments(connection),

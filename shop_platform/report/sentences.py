@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Any
 
-#: A cohort's rate is told from this many observed users on; below, chance speaks louder.
-_LEAST_USERS = 30
+from shop_platform.report.retention import about_retention
 
 
 def lead(results: dict[str, Any]) -> list[str]:
     """What a reader should take away, most useful first; nothing about parts without results."""
     return [
         *_about_speed(results["index_effects"], results["index_advice"]),
-        *_about_retention(results["cohort_retention"]),
+        *about_retention(results),
         *_about_segments(results["segments"]),
     ]
 
@@ -78,27 +76,6 @@ def _about_advice(advice: dict[str, Any] | None) -> list[str]:
                 f"{_title(query['name'])}: with the advised indexes {_times(gain['value'])} times as fast as with the "
                 f"three given (95 % interval {_times(gain['low'])} to {_times(gain['high'])})."
             )
-    return found
-
-
-def _about_retention(cells: list[dict[str, Any]] | None) -> list[str]:
-    first_weeks = [cell for cell in cells or () if cell["period"] == 1 and cell["users_observed"] >= _LEAST_USERS]
-    if not first_weeks:
-        return []
-    latest = max(first_weeks, key=lambda cell: str(cell["cohort"]))
-    month = dt.date.fromisoformat(latest["cohort"])
-    unknown = sum(cell["users_observed"] == 0 for cell in cells or ())
-    interval = f"{latest['rate_low']:.0%} to {latest['rate_high']:.0%}"
-    found = [
-        (
-            f"{latest['rate']:.0%} of the users who signed up in {month:%B %Y} came back in week 1 "
-            f"(95 % interval {interval}, {latest['users_observed']:,} users)."
-        )
-    ]
-    if unknown:
-        found.append(
-            f"{_number(unknown)} {'cell' if unknown == 1 else 'cells'} of the retention matrix can't be known yet."
-        )
     return found
 
 

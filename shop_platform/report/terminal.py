@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shop_platform.performance.ladder import figure
+from shop_platform.report.retention import definition_of, tables
 from shop_platform.report.sentences import lead
 
 
@@ -65,16 +66,20 @@ def _advice(found: dict[str, Any]) -> Table:
 
 
 def _retention(found: dict[str, Any]) -> Table:
-    cells = found["cohort_retention"] or []
-    periods = sorted({cell["period"] for cell in cells})
-    table = _table("Retention: share of users active in weeks since signup", "signed up", "users", *map(str, periods))
-    cohorts: dict[str, list[str]] = {}
-    for cell in cells:
-        row = cohorts.setdefault(cell["cohort"], [cell["cohort"][:7], f"{cell['cohort_size']:,}"])
-        row.append("" if cell["rate"] is None else f"{cell['rate']:.0%}")
-    for row in cohorts.values():
-        table.add_row(*row)
+    whole = next(iter(tables(found)), None)
+    definition = definition_of(found)
+    if whole is None or definition is None:
+        return Table()
+    title = f"Retention: {definition.title}"
+    table = _table(title, definition.cohort_label, "users", *map(str, range(definition.periods)))
+    for cohort, users, cells in whole["rows"]:
+        table.add_row(cohort, f"{users:,}", *map(_rate, cells))
+    table.add_row("all", "", *map(_rate, whole["pooled"]))
     return table
+
+
+def _rate(cell: dict[str, Any]) -> str:
+    return "" if cell["rate"] is None else f"{cell['rate']:.0%}"
 
 
 def _segments(found: dict[str, Any]) -> Table:

@@ -26,13 +26,15 @@ from shop_platform.report.sentences import lead
 from shop_platform.report.terminal import print_results
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
-from shop_platform.retention.cells import make_cell
+from shop_platform.retention.cells import Counts, make_cell, pool
+from shop_platform.retention.definition import Definition
 from shop_platform.retention.heatmap import draw_heatmap
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "results.schema.json").read_text(encoding="utf-8"))
 BASIS = {
     "users": 40, "events": 1, "data_end": "2025-01-02T00:00:00+00:00", "before_signup": 3, "in_future": 0,
-    "run_id": "counted", "periods": 8, "days": 7, "time_zone": "UTC", "definition": "Active: any event.",
+    "run_id": "counted", "cohort_users": 40, "definition": "Active: any event.",
+    "definition_settings": Definition(periods=3).as_record(), "differences": [],
 }  # fmt: skip
 NOW = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
 
@@ -121,8 +123,14 @@ def fill(postgres: PostgresResource) -> None:
             "INSERT INTO analytics.weekly_active_users VALUES ('2024-12-30', 1), ('2025-01-06', 3);"
             "INSERT INTO analytics.category_revenue (day, category, purchases, revenue)"
             " VALUES ('2025-01-02', 'Tea & <b>more</b>', 1, 2.50);"
-            "INSERT INTO analytics.cohort_retention VALUES ('2025-01-01', 0, 40, 40, 20, 0.5, 0.35, 0.65),"
-            " ('2025-01-01', 1, 40, 40, 10, 0.25, 0.14, 0.4), ('2025-01-01', 2, 40, 0, NULL, NULL, NULL, NULL);"
+            "INSERT INTO analytics.cohort_retention (cohort, period, cohort_size, users_observed, users_unrecorded,"
+            " active_users, rate, rate_low, rate_high, few_users) VALUES"
+            " ('2025-01-01', 0, 40, 40, 0, 20, 0.5, 0.35, 0.65, false),"
+            " ('2025-01-01', 1, 40, 40, 0, 10, 0.25, 0.14, 0.4, false),"
+            " ('2025-01-01', 2, 40, 0, 0, NULL, NULL, NULL, NULL, false);"
+            "INSERT INTO analytics.pooled_retention (period, cohorts, users_observed, active_users, rate, rate_low,"
+            " rate_high) VALUES (0, 1, 40, 20, 0.5, 0.35, 0.65), (1, 1, 40, 10, 0.25, 0.14, 0.4),"
+            " (2, 0, 0, NULL, NULL, NULL, NULL);"
             "INSERT INTO analytics.user_segments VALUES ('u', 'bargain_hunter', 0.4, 3, 'm')"
         )
         write_record(connection, "index_effects", "run", effects((True, False)))
@@ -241,8 +249,8 @@ def test_less_than_two_weeks_make_no_line(weeks: tuple[str, ...]) -> None:
 
 def draw(home: Path, matrix: str) -> bytes:
     """A heatmap in the shop's folder, of the matrix that a run has counted."""
-    cells = [make_cell(dt.date(2025, 1, 1), 0, 40, 40, 20)]
-    png = draw_heatmap(cells, "A shop", "Any event.", {"matrix": matrix})
+    cells = [make_cell(Counts(None, dt.date(2025, 1, 1), 0, 40, 40, 0, 20, None))]
+    png = draw_heatmap(cells, Definition(periods=1), "A shop", "", {"matrix": matrix})
     folder = home / "shops" / "shop"
     folder.mkdir(parents=True)
     (folder / "retention_heatmap.png").write_bytes(png)
@@ -344,7 +352,8 @@ def test_the_terminal_shows_what_was_found_in_each_part(postgres: PostgresResour
         "3.5 to 4.5",
         "advised indexes",
         "CREATE INDEX CONCURRENTLY idx_best",
-        "2025-01",
+        "Jan 2025",
+        "month of signup",
     ):
         assert part in text
 
@@ -398,8 +407,47 @@ def test_every_verdict_has_a_sentence(verdict: str) -> None:
 
 @given(observed=st.integers(0, 200), share=st.floats(0, 1))
 def test_a_rate_is_told_only_from_enough_users(observed: int, share: float) -> None:
-    cell = make_cell(dt.date(2025, 3, 1), 1, 200, observed, int(share * observed))
-    cells = [vars(cell) | {"cohort": "2025-03-01"}]
-    found = lead({"index_effects": None, "index_advice": None, "cohort_retention": cells, "segments": None})
-    told = [sentence for sentence in found if re.match(r"\d+% of the users who signed up in March 2025", sentence)]
-    assert bool(told) == (observed >= 30)
+    told = about(Definition(), observed, int(share * observed))
+    pattern = r"\d+% of the users who signed up in March 2025 came back in week 1 \(95 % interval"
+    assert any(re.match(pattern, each) for each in told) == (observed >= 30)
+
+
+def about(definition: Definition, observed: int, active: int, unrecorded: int = 0) -> list[str]:
+    """Sentences about a matrix of one cell."""
+    cell = make_cell(Counts(None, dt.date(2025, 3, 1), 1, 200, observed, unrecorded, active, None))
+    return lead(
+        {
+            "index_effects": None,
+            "index_advice": None,
+            "cohort_retention": [vars(cell) | {"cohort": "2025-03-01"}],
+            "pooled_retention": [vars(row) for row in pool([cell])],
+            "retention_basis": BASIS | {"definition_settings": definition.as_record()},
+            "segments": None,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("definition", "sentence"),
+    [
+        (Definition(measure="unbounded"), "50% of the users who signed up in March 2025 came back in week 1 or later"),
+        (
+            Definition(measure="revenue", start="purchased", cohort="quarter", unit="month"),
+            "50% of the users who first purchased in the first quarter of 2025 bought in month 1",
+        ),
+        (
+            Definition(cohort="week", unit="day"),
+            "50% of the users who signed up in the week from 2025-03-01 came back in day 1",
+        ),
+        (Definition(cohort="day"), "50% of the users who signed up on 2025-03-01 came back in week 1"),
+    ],
+)
+def test_sentences_follow_the_definition(definition: Definition, sentence: str) -> None:
+    found = about(definition, 100, 50)
+    assert found[0].startswith(f"{sentence} (95 % interval 40% to 60%, 100 users).")
+    assert found[1].startswith("Over all cohorts, 50% ")
+
+
+def test_what_is_not_known_is_told_with_its_reason() -> None:
+    assert about(Definition(), 0, 0) == ["One cell of the retention matrix can't be known yet."]
+    assert about(Definition(), 0, 0, unrecorded=9) == ["One cell can't be known: the shop recorded nothing then."]
