@@ -75,10 +75,10 @@ def sentence(found: Iterable[Mapping[str, Any]], among: Literal["cohorts", "grou
     clearest = min(mine, key=lambda each: float(each["p_adjusted"]))
     p = clearest["p_adjusted"]
     told = f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
-    of = f"after Holm's correction over {len(mine)} {unit}s" if len(mine) > 1 else f"{clearest['rows']} compared"
+    of = f" after Holm's correction over {len(mine)} {unit}s" if len(mine) > 1 else f", {clearest['rows']} compared"
     if p < LEVEL:
-        return f"The {among} differ, most clearly in {unit} {clearest['period']} ({told} {of})."
-    return f"That the {among} differ at all can't be shown ({told} {of})."
+        return f"The {among} differ, most clearly in {unit} {clearest['period']} ({told}{of})."
+    return f"That the {among} differ at all can't be shown ({told}{of})."
 
 
 def _tests(

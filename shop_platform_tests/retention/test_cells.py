@@ -1,22 +1,24 @@
-"""Rates, intervals and the matrix: the pure part of retention."""
+"""Rates, intervals, pooled rows and the matrix: the pure part of retention."""
 
 from __future__ import annotations
 
 import datetime as dt
-import io
 import math
-from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from shop_platform.pictures import read_facts
-from shop_platform.retention.cells import Cell, make_cell, matrix, problems, wilson
-from shop_platform.retention.heatmap import draw_heatmap
+from shop_platform.retention.cells import Cell, Counts, make_cell, matrix, pool, problems, wilson
 
 JANUARY, FEBRUARY = dt.date(2025, 1, 1), dt.date(2025, 2, 1)
+
+
+def cell(
+    cohort: dt.date, period: int, size: int, observed: int, active: int, unrecorded: int = 0, group: str | None = None
+) -> Cell:
+    return make_cell(Counts(group, cohort, period, size, observed, unrecorded, active, None))
 
 
 def test_wilson_gives_the_figures_of_the_literature() -> None:
@@ -44,72 +46,83 @@ def test_what_is_no_proportion_is_refused(successes: int, trials: int) -> None:
 
 
 def test_a_cell_that_nobody_has_lived_through_has_no_number() -> None:
-    cell = make_cell(JANUARY, 7, size=10, observed=0, active=0)
-    assert (cell.active_users, cell.rate, cell.rate_low, cell.rate_high) == (None, None, None, None)
+    empty = cell(JANUARY, 7, size=10, observed=0, active=0)
+    assert (empty.active_users, empty.rate, empty.rate_low, empty.rate_high) == (None, None, None, None)
+    assert empty.revenue_per_user is None
+
+
+def test_revenue_is_that_of_a_user_observed() -> None:
+    found = make_cell(Counts(None, JANUARY, 0, 10, 4, 0, 1, Decimal("9.00")))
+    assert (found.rate, found.revenue_per_user) == (0.25, 2.25)
+
+
+def test_cohorts_are_pooled_by_their_users_and_not_by_their_rates() -> None:
+    rows = pool([cell(JANUARY, 0, 100, 100, 10), cell(FEBRUARY, 0, 10, 10, 9), cell(FEBRUARY, 1, 10, 0, 0)])
+    assert [(row.period, row.cohorts, row.users_observed, row.active_users) for row in rows] == [
+        (0, 2, 110, 19),
+        (1, 0, 0, None),
+    ]
+    assert rows[0].rate == 19 / 110
+    assert (rows[0].rate_low, rows[0].rate_high) == wilson(19, 110)
+    assert rows[1].rate is None
+
+
+COUNTS = st.lists(st.tuples(st.integers(0, 50), st.floats(0, 1), st.integers(0, 999)), min_size=1, max_size=8)
+
+
+@given(counts=COUNTS)
+def test_a_pooled_row_is_the_sum_of_its_cells(counts: list[tuple[int, float, int]]) -> None:
+    cells = [
+        make_cell(
+            Counts(None, JANUARY + dt.timedelta(days=n), 0, 50, seen, 0, math.floor(share * seen), Decimal(money))
+        )
+        for n, (seen, share, money) in enumerate(counts)
+    ]
+    (row,) = pool(cells)
+    known = [each for each in cells if each.users_observed]
+    assert row.users_observed == sum(each.users_observed for each in cells)
+    assert row.cohorts == len(known)
+    if known:
+        assert row.active_users == sum(each.active_users or 0 for each in known)
+        assert row.revenue == sum(each.revenue or 0 for each in known)
 
 
 def test_the_matrix_keeps_cohorts_of_which_nothing_is_known() -> None:
-    cells = [make_cell(JANUARY, 0, 10, 10, 9), make_cell(FEBRUARY, 0, 5, 0, 0)]
-    rates = matrix(cells, "rate")
+    rates = matrix([cell(JANUARY, 0, 10, 10, 9), cell(FEBRUARY, 0, 5, 0, 0)], "rate")
     assert rates.shape == (2, 1)
     assert rates.loc[JANUARY, 0] == 0.9
     assert math.isnan(rates.loc[FEBRUARY, 0])
 
 
 def test_a_right_matrix_has_no_problems() -> None:
-    assert problems([make_cell(JANUARY, 0, 10, 10, 9), make_cell(JANUARY, 1, 10, 4, 2)], users=10, periods=2) == []
+    cells = [
+        cell(JANUARY, 0, 10, 10, 9), cell(JANUARY, 1, 10, 0, 0, unrecorded=6), cell(JANUARY, 2, 10, 4, 2),
+        cell(JANUARY, 0, 10, 10, 9, group="g"), cell(JANUARY, 1, 10, 0, 0, unrecorded=6, group="g"),
+        cell(JANUARY, 2, 10, 4, 2, group="g"),
+    ]  # fmt: skip
+    assert problems(cells, users=10, periods=3) == []
 
 
 @pytest.mark.parametrize(
     ("cells", "complaint"),
     [
-        ([make_cell(JANUARY, 0, 9, 9, 9), make_cell(JANUARY, 1, 9, 9, 9)], "hold 9 users, the shop 10"),
-        ([make_cell(JANUARY, 0, 10, 9, 9)], "not one cell of the same size for each week"),
-        ([make_cell(JANUARY, 0, 10, 9, 9), make_cell(JANUARY, 1, 9, 9, 9)], "not one cell of the same size"),
-        ([Cell(JANUARY, 0, 10, 0, 0, 0.0, 0.0, 0.0)], "not yet known but has a number"),
-        ([Cell(JANUARY, 0, 10, 0, None, None, None, 0.5)], "not yet known but has a number"),
-        ([Cell(JANUARY, 0, 10, 5, 7, 1.4, 1.0, 1.0)], "active <= observed"),
-        ([Cell(JANUARY, 0, 10, 5, None, None, None, None)], "active <= observed"),
-        ([Cell(JANUARY, 0, 10, 11, 7, 0.6, 0.5, 0.7)], "active <= observed"),
-        ([make_cell(JANUARY, 0, 10, 4, 1), make_cell(JANUARY, 1, 10, 5, 1)], "more users have lived through week 1"),
+        ([cell(JANUARY, 0, 9, 9, 9), cell(JANUARY, 1, 9, 9, 9)], "do not hold the 10 users"),
+        ([cell(JANUARY, 0, 10, 9, 9)], "not one cell of the same size for each period"),
+        ([cell(JANUARY, 0, 10, 9, 9), cell(JANUARY, 1, 9, 9, 9)], "not one cell of the same size"),
+        ([Cell(None, JANUARY, 0, 10, 0, 0, 0, 0.0, 0.0, 0.0)], "is not known but has a number"),
+        ([Cell(None, JANUARY, 0, 10, 0, 0, None, None, None, 0.5)], "is not known but has a number"),
+        ([Cell(None, JANUARY, 0, 10, 0, 0, None, None, None, None, Decimal(0))], "is not known but has a number"),
+        ([Cell(None, JANUARY, 0, 10, 5, 0, 7, 1.4, 1.0, 1.0)], "active <= observed"),
+        ([Cell(None, JANUARY, 0, 10, 5, 0, None, None, None, None)], "active <= observed"),
+        ([Cell(None, JANUARY, 0, 10, 11, 0, 7, 0.6, 0.5, 0.7)], "active <= observed"),
+        ([cell(JANUARY, 0, 10, 4, 1), cell(JANUARY, 1, 10, 5, 1)], "more users have lived through period 1"),
+        ([cell(JANUARY, 0, 10, 4, 1), cell(JANUARY, 1, 10, 3, 1, unrecorded=2)], "more users have lived through"),
+        ([cell(JANUARY, 0, 10, 4, 1, group="g"), cell(JANUARY, 1, 10, 3, 1, group="g")], "do not hold the 10 users"),
+        (
+            [*(cell(JANUARY, n, 10, 4, 1) for n in (0, 1)), *(cell(JANUARY, n, 9, 4, 1, group="g") for n in (0, 1))],
+            "do not make up the whole",
+        ),
     ],
 )
 def test_each_contradiction_is_found(cells: list[Cell], complaint: str) -> None:
     assert any(complaint in found for found in problems(cells, users=10, periods=2))
-
-
-def picture_of(cohorts: int, *, numbers: bool = True) -> bytes:
-    """A picture whose last cohorts are partly, then not at all, observed."""
-    months = [dt.date(2020 + n // 12, n % 12 + 1, 1) for n in range(cohorts)]
-    cells = [
-        make_cell(month, period, 50, max(0, min(50, 10 * (4 * (cohorts - n) - period))), 0)
-        for n, month in enumerate(months)
-        for period in range(8)
-    ]
-    return draw_heatmap(cells, "A shop", "Any event.", {"run": "r", "cohorts": str(cohorts)}, numbers=numbers)
-
-
-@pytest.mark.parametrize("cohorts", [1, 12, 60])
-def test_the_picture_is_a_png_with_room_for_every_cohort(cohorts: int) -> None:
-    picture = Image.open(io.BytesIO(picture_of(cohorts)))
-    assert picture.format == "PNG"
-    assert picture.height > 100 + 12 * cohorts
-
-
-@pytest.mark.parametrize(("cohorts", "numbers"), [(13, True), (60, False)])
-def test_a_picture_for_the_metadata_is_small(cohorts: int, numbers: bool) -> None:
-    assert len(picture_of(cohorts, numbers=numbers)) < 60_000
-
-
-def test_the_picture_carries_its_facts() -> None:
-    assert read_facts(picture_of(3)) == {"run": "r", "cohorts": "3"}
-
-
-@pytest.mark.parametrize("spoil", [lambda png: png[: len(png) // 2], lambda _: b"", lambda _: b"GIF89a"])
-def test_what_is_no_whole_png_carries_no_facts(spoil: Callable[[bytes], bytes]) -> None:
-    assert read_facts(spoil(picture_of(3))) == {}
-
-
-def test_a_shop_in_which_nothing_is_known_yet_can_be_drawn() -> None:
-    cells = [make_cell(JANUARY, period, 5, 0, 0) for period in range(8)]
-    assert draw_heatmap(cells, "A shop", "Any event.", {}).startswith(b"\x89PNG")
