@@ -28,18 +28,19 @@ _COLUMNS = {"users": USER_COLUMNS, "products": PRODUCT_COLUMNS, "events": EVENT_
 
 @dataclass(frozen=True)
 class Load:
-    """How a table stands to its source: rows the source holds, rows loaded, rows left out by reason."""
+    """How a table stands to its source: rows it holds, rows loaded, and those left out or quarantined by reason."""
 
     rows_read: int
     rows_loaded: int
     left_out: Mapping[str, int]
+    quarantined: Mapping[str, int]
     last_id: int | None
     changed: bool
 
     @property
     def adds_up(self) -> bool:
-        """Whether every row that the source holds was loaded or left out for a reason."""
-        return self.rows_read == self.rows_loaded + sum(self.left_out.values())
+        """Whether every row that the source holds was loaded, left out on purpose or quarantined."""
+        return self.rows_read == self.rows_loaded + sum(self.left_out.values()) + sum(self.quarantined.values())
 
 
 def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
@@ -94,7 +95,7 @@ def _loads(connection: Connection, shop: Shop, fingerprint: str) -> dict[str, Lo
         )
     if {row[0] for row in rows if row[2] == fingerprint} != set(TABLES):
         return None
-    return {row[0]: Load(row[3], row[4], row[5], row[6], changed=False) for row in rows}
+    return {row[0]: Load(row[3], row[4], row[5], {}, row[6], changed=False) for row in rows}
 
 
 def _refuse_to_lose_rows(connection: Connection) -> None:
@@ -118,7 +119,7 @@ def _refuse_to_lose_rows(connection: Connection) -> None:
 
 def _load_table(connection: Connection, table: str, extract: Extract, *, freeze: bool) -> Load:
     rows = copy_batches(connection, sql.Identifier(table), _COLUMNS[table], extract.batches, freeze=freeze)
-    return Load(extract.rows_read, rows, dict(extract.left_out), None, changed=True)
+    return Load(extract.rows_read, rows, dict(extract.left_out), dict(extract.quarantined), None, changed=True)
 
 
 def _continue_numbering(connection: Connection) -> int:

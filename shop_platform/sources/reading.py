@@ -37,7 +37,7 @@ def open_duckdb() -> duckdb.DuckDBPyConnection:
             "temp_directory": str(spill),
         }
     )
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors have sessions of their own
     return connection
 
 

@@ -14,13 +14,13 @@ import pytest
 from shop_platform.commerce.loading import TABLES, load_shop_tables, rows_in_table
 from shop_platform.errors import DataError
 from shop_platform.resources.postgres import PostgresResource
-from shop_platform.sources.base import Extract, Shop, Truth
+from shop_platform.sources.base import Extract, Shop, Source, Truth
 
 NOON = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
 
 
 @dataclass
-class ListSource:
+class ListSource(Source):
     """A source of a few rows, held in lists."""
 
     users_rows: list[dict[str, object]] = field(

@@ -14,7 +14,7 @@ from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.segmentation.logs import LogLoad, load_logs
-from shop_platform.sources.base import Extract, Shop, Truth
+from shop_platform.sources.base import Extract, Shop, Source, Truth
 
 NOON = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
 
@@ -36,7 +36,7 @@ def search(
 
 
 @dataclass
-class LogSource:
+class LogSource(Source):
     """A source of search logs, and of the users and products that they refer to, held in lists."""
 
     rows: Sequence[Mapping[str, object]] = field(default_factory=lambda: [search()])
