@@ -8,6 +8,7 @@ import gzip
 import json
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -394,7 +395,9 @@ def test_postgres_takes_whatever_is_not_left_out(make: Make, postgres: PostgresR
               for who in ids for what in ids for time in times]  # fmt: skip
     shop = make(users=users, products=products, events=events)
     with postgres.connect() as connection:
-        loads = load_shop_tables(connection, shop)
+        loads = load_shop_tables(connection, replace(shop, quarantine_at_most=1))
+        stored = connection.execute("SELECT table_name, count(*) FROM ops.quarantine GROUP BY 1").fetchall()
+    assert dict(stored) == {name: sum(load.quarantined.values()) for name, load in loads.items()}
     assert {name: (load.rows_read, load.adds_up) for name, load in loads.items()} == {
         "users": (72, True), "products": (12, True), "events": (864, True),
     }  # fmt: skip
