@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
 from shop_platform.errors import DataError
 from shop_platform.resources.copying import copy_batches
-from shop_platform.resources.postgres import Connection
+from shop_platform.resources.postgres import Connection, PostgresResource
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +69,17 @@ def keep_quarantine(connection: Connection, table: str, rows: Iterable[pa.Record
     forget_refused(connection, [table])
     connection.execute("DELETE FROM ops.quarantine WHERE table_name = %s", [table])
     return _keep(connection, table, rows, refused=False)
+
+
+@contextmanager
+def keeping_refused(postgres: PostgresResource) -> Iterator[None]:
+    """Around a transaction that loads: where the load is refused, its quarantined rows are kept all the same."""
+    try:
+        yield
+    except RefusedLoadError as error:
+        with postgres.connect() as connection:
+            keep_refused(connection, error)
+        raise
 
 
 def keep_refused(connection: Connection, error: RefusedLoadError) -> int:

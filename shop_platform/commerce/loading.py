@@ -14,10 +14,9 @@ from shop_platform.commerce.difference import COLUMNS, KEYS, Difference, apply_d
 from shop_platform.errors import DataError
 from shop_platform.loaded import Moved, note_source
 from shop_platform.quarantine import (
-    RefusedLoadError,
     forget_refused,
     keep_quarantine,
-    keep_refused,
+    keeping_refused,
     refuse_over_threshold,
 )
 from shop_platform.resources.copying import copy_batches
@@ -122,13 +121,8 @@ def load_or_refuse(postgres: PostgresResource, shop: Shop) -> dict[str, Load]:
     Raises:
         RefusedLoadError: and whatever else `load_shop_tables` raises.
     """
-    try:
-        with postgres.connect() as connection:
-            return load_shop_tables(connection, shop)
-    except RefusedLoadError as error:
-        with postgres.connect() as connection:
-            keep_refused(connection, error)
-        raise
+    with keeping_refused(postgres), postgres.connect() as connection:
+        return load_shop_tables(connection, shop)
 
 
 def _loads(connection: Connection, shop: Shop, fingerprint: str) -> dict[str, Load] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import pyarrow as pa
@@ -80,7 +80,7 @@ def shop_of(source: LogSource, name: str = "shop") -> Shop:
 
 def load(elasticsearch: ElasticsearchResource, source: LogSource) -> LogLoad:
     with elasticsearch.client() as client:
-        return load_logs(client, elasticsearch.index_prefix, shop_of(source))
+        return load_logs(client, elasticsearch.index_prefix, replace(shop_of(source), quarantine_at_most=1))
 
 
 def add_log(elasticsearch: ElasticsearchResource, **document: object) -> str:
