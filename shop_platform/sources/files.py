@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ from shop_platform.settings import Settings
 from shop_platform.sources.base import Extract, Part, Shop, Source
 from shop_platform.sources.contract import KEYS, ORDER, TYPES, Kind, duplicate, reasons
 from shop_platform.sources.mapping import Mapping, read_mapping
-from shop_platform.sources.quarantine import quarantine_batches
-from shop_platform.sources.reading import explained, open_duckdb, open_files
+from shop_platform.sources.quarantine import add_rejected, quarantine_batches
+from shop_platform.sources.reading import explained, open_duckdb, open_files, tables_of
+from shop_platform.sources.textfiles import Rejected
 
 if TYPE_CHECKING:
     import duckdb
@@ -135,14 +137,18 @@ class FilesSource(Source):
 
     def _extract(self, kind: Kind) -> Extract:
         connection = open_duckdb()
-        for name in self.mapping.files.tables:
-            with explained(f"{self.mapping.files.tables[name]} in {self.base} can't be read"):
-                open_files(connection, name, self._paths(name))
-        # A schema of its own, so that files may be called users or events, too.
-        connection.execute("CREATE SCHEMA shop")
-        for each in (*_BEFORE[kind], kind):
-            with explained(f"[{each}] of {self.config} can't be applied to the files in {self.base}"):
-                self._map(connection, each)
+        rejected: dict[str, list[Rejected]] = {}
+        with tempfile.TemporaryDirectory(prefix="shop_platform_") as folder:
+            for name in self.mapping.files.tables:
+                with explained(f"{self.mapping.files.tables[name]} in {self.base} can't be read"):
+                    rejected[name] = open_files(connection, name, self._paths(name), Path(folder))
+            # A schema of its own, so that files may be called users or events, too.
+            connection.execute("CREATE SCHEMA shop")
+            for each in (*_BEFORE[kind], kind):
+                with explained(f"[{each}] of {self.config} can't be applied to the files in {self.base}"):
+                    self._map(connection, each)
+                read = sorted(tables_of(_query(self.mapping.kind(each).source)))
+                add_rejected(connection, each, self.base, [line for name in read for line in rejected.get(name, ())])
         counts = connection.execute(
             f"SELECT own, reason, count(*) FROM shop.{kind} GROUP BY ALL ORDER BY 3 DESC, 2"  # noqa: S608  one of four names
         ).fetchall()
@@ -158,7 +164,7 @@ class FilesSource(Source):
         """Make a table of one kind.
 
         Its columns: the mapped ones; the `reason` why a row is not given, NULL where it is; whether that is one of the
-        mapping's `own`; and the `row` as the source gives it, as JSON, where it is quarantined.
+        mapping's `own`; the `row` as the source gives it, as JSON, where it is quarantined; and its `origin`.
         """
         section = self.mapping.kind(kind)
         columns = section.columns.model_dump()
@@ -177,7 +183,8 @@ class FilesSource(Source):
             f" reasoned AS (SELECT *, coalesce(judged, {_first([(duplicate(kind) or '', f'{place} > 1')])}) AS reason"
             " FROM judged)"
             f" SELECT {names}, reason, own_reason IS NOT NULL AS own,"
-            " CASE WHEN reason IS NOT NULL AND own_reason IS NULL THEN CAST(to_json(shop_row) AS VARCHAR) END AS row"
+            " CASE WHEN reason IS NOT NULL AND own_reason IS NULL THEN CAST(to_json(shop_row) AS VARCHAR) END AS row,"
+            " CAST(NULL AS VARCHAR) AS origin"
             " FROM reasoned"
         )
 

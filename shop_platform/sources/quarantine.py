@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
     import pyarrow as pa
 
     from shop_platform.sources.contract import Kind
+    from shop_platform.sources.textfiles import Rejected
 
 #: What stands for a character NUL, which no text and no JSON of PostgreSQL holds.
 NUL = "\N{SYMBOL FOR NULL}"
@@ -25,17 +28,37 @@ def quarantine_batches(connection: duckdb.DuckDBPyConnection, kind: Kind) -> Ite
 
     with connection.cursor() as cursor:
         found = cursor.sql(
-            f"SELECT reason, row FROM shop.{kind} WHERE row IS NOT NULL ORDER BY reason, row"  # noqa: S608  one of four
+            f"SELECT reason, origin, row FROM shop.{kind} WHERE row IS NOT NULL ORDER BY reason, origin, row"  # noqa: S608  one of four
         )
         for batch in found.to_arrow_reader(_BATCH):
             rows = [storable(text) for text in batch.column("row").to_pylist()]
             yield pa.RecordBatch.from_pydict(
                 {
                     "reason": batch.column("reason").cast(pa.string()),
-                    "origin": pa.nulls(batch.num_rows, pa.string()),
+                    "origin": batch.column("origin").cast(pa.string()),
                     "row": pa.array(rows, pa.string()),
                 }
             )
+
+
+def add_rejected(connection: duckdb.DuckDBPyConnection, kind: Kind, base: Path, rejected: Sequence[Rejected]) -> None:
+    """Put lines that can't be read among the quarantined rows of `shop.<kind>`; they are in no column of it."""
+    import pyarrow as pa
+
+    if not rejected:
+        return
+    lines = pa.table(
+        {
+            "reason": [each.damaged.reason for each in rejected],
+            "row": [json.dumps({"line": each.damaged.text}) for each in rejected],
+            "origin": [f"{each.path.relative_to(base).as_posix()}, line {each.damaged.line}" for each in rejected],
+        }
+    )
+    connection.register("shop_rejected", lines)
+    connection.execute(
+        f"INSERT INTO shop.{kind} BY NAME SELECT reason, false AS own, row, origin FROM shop_rejected"  # noqa: S608
+    )
+    connection.unregister("shop_rejected")
 
 
 def storable(text: str) -> str:

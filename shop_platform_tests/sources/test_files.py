@@ -450,17 +450,10 @@ def broken(tmp_path: Path) -> Callable[[str, bytes], str]:
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("users.csv", "id,joined,name\n1,2025-01-01,canary-café\n".encode("latin-1"), "not utf-8"),
-        ("users.csv", "id,joined,name\ncanary,2025-01-01,canary\n1,2025-01-01,café\n".encode("latin-1"), "not utf-8"),
-        (
-            "users.csv",
-            b"id,joined,name\n" + b"1,2025-01-01,x\n" * 30_000 + b"canary,canary,canary,canary\n",
-            "Expected",
-        ),
-        ("users.csv", b'id,joined,name\n1,2025-01-01,"canary\n', "users.csv"),
+        ("users.csv", "id,joined,canary-é\n".encode("latin-1"), "line 1 is a line that is no UTF-8"),
+        ("users.csv", b" \n", "holds nothing"),
         ("products.parquet", b"canary", "products.parquet"),
-        ("events/0.jsonl", b'{"who": "canary"}\n{"who":\n', "Malformed JSON"),
-        ("events/0.jsonl", b'{"who": "canary\\ud800"}\n', "surrogate"),
+        ("searches.jsonl.gz", b"canary", "searches.jsonl.gz"),
     ],
 )
 def test_a_file_that_is_none_of_its_kind_is_named_and_not_quoted(
@@ -470,6 +463,82 @@ def test_a_file_that_is_none_of_its_kind_is_named_and_not_quoted(
     assert told in message
     assert Path(name).suffix in message
     assert "canary" not in message
+
+
+BAD_LINES = [
+    ("users.csv", "eve,2025-01-01,Zoë\n".encode("latin-1"), "line that is no UTF-8", "eve,2025-01-01,Zo�"),
+    ("users.csv", b"eve,2025-01-01\n", "line with a wrong number of fields", "eve,2025-01-01"),
+    ("users.csv", b"eve,2025-01-01,Eve,a,b\n", "line with a wrong number of fields", "eve,2025-01-01,Eve,a,b"),
+    ("users.csv", b'eve,2025-01-01,"Eve\n', "line with a quote that is not closed, or in a wrong place",
+     'eve,2025-01-01,"Eve'),
+    ("users.csv", b'eve,2025-01-01,"Eve"x\n', "line with a quote that is not closed, or in a wrong place",
+     'eve,2025-01-01,"Eve"x'),
+    ("events/0.jsonl", b'{"who":\n', "line that is no JSON object", '{"who":'),
+    ("events/0.jsonl", b'{"who": "\\ud800"}\n', "line that is no JSON object", '{"who": "\\ud800"}'),
+    ("events/0.jsonl", b'{"who": "\xff"}\n', "line that is no UTF-8", '{"who": "�"}'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize(("name", "line", "reason", "text"), BAD_LINES)
+@pytest.mark.parametrize("before", [0, 40_000])
+def test_a_line_that_can_not_be_read_is_quarantined_with_its_place_and_costs_no_other(
+    tmp_path: Path, name: str, line: bytes, reason: str, text: str, *, zipped: bool, before: int
+) -> None:
+    config = write_shop(tmp_path, toml=TOML.replace("users.csv", "users.csv*").replace("*.jsonl", "*.jsonl*"))
+    path = tmp_path / "data" / name
+    *head, last = path.read_bytes().splitlines(keepends=True)
+    content = b"".join([*head, *[last] * before, line, last])
+    path.write_bytes(content)
+    if zipped:
+        name = f"{name}.gz"
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content))
+        path.unlink()
+    source = load_shop(Settings(config=config)).source
+    extract = source.users() if "users" in name else source.events()
+    place = len(head) + before + 1
+    assert [row for row in quarantined_rows(extract) if row["reason"] == reason] == [
+        {"reason": reason, "origin": f"{name}, line {place}", "row": json.dumps({"line": text})}
+    ]
+    assert sum(extract.quarantined.values()) == extract.rows_read - 2 - ("events" in name) * before
+
+
+def test_an_appended_part_with_other_line_ends_is_read(tmp_path: Path) -> None:
+    config = write_shop(tmp_path)
+    with (tmp_path / "data" / "users.csv").open("ab") as file:
+        file.write(b'ghi,2025-01-03,"I\r\nda"\njkl,2025-01-04,\r\n')
+    extract = load_shop(Settings(config=config)).source.users()
+    assert [row["name"] for row in rows_of(extract)] == ["Ada", None, "I\r\nda", None]
+    assert extract.quarantined == {}
+
+
+@pytest.mark.parametrize("content", ["", "\n", "who,what,did,seen_at,robot\n"])
+def test_a_file_of_a_pattern_may_hold_nothing(tmp_path: Path, content: str) -> None:
+    config = write_shop(tmp_path, toml=TOML.replace("*.jsonl", "*.csv").replace('where = "robot"', 'where = "false"'))
+    folder = tmp_path / "data" / "events"
+    (folder / "1.csv").write_text("did,who,seen_at,what,robot\nsaw,abc123,2025-04-01,p01,\n")
+    (folder / "2.csv").write_text(content)
+    extract = load_shop(Settings(config=config)).source.events()
+    assert [row["product_id"] for row in rows_of(extract)] == ["p01"]
+    assert extract.rows_read == 1
+
+
+def test_a_json_file_of_a_pattern_may_hold_nothing(tmp_path: Path) -> None:
+    config = write_shop(tmp_path)
+    (tmp_path / "data" / "events" / "2.jsonl").write_text("")
+    assert len(rows_of(load_shop(Settings(config=config)).source.events())) == 2
+
+
+def test_a_line_that_can_not_be_read_is_in_the_quarantine_of_every_kind_that_reads_the_file(tmp_path: Path) -> None:
+    toml = TOML.replace('from = "events"', 'from = "SELECT e.* FROM events AS e JOIN users AS u ON e.who = u.id"')
+    config = write_shop(tmp_path, toml=toml)
+    with (tmp_path / "data" / "users.csv").open("a") as file:
+        file.write("too few\n")
+    source = load_shop(Settings(config=config)).source
+    for extract in (source.users(), source.events()):
+        assert extract.quarantined == {"line with a wrong number of fields": 1}
+        assert len(rows_of(extract)) == 2
+    assert source.searches().quarantined == {}
 
 
 def test_files_of_several_formats_are_not_read_as_one(tmp_path: Path) -> None:
