@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from shop_platform.performance.effects import Effects
 
 #: Raised whenever the form of the results changes in a way that a reader would notice.
-FORMAT = 2
+FORMAT = 3
 
 
 def collect_results(connection: Connection) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _loads(connection: Connection) -> list[dict[str, Any]]:
     return (
         _rows(
             connection,
-            "SELECT table_name AS table, shop, rows_read, rows_loaded, left_out,"
+            "SELECT table_name AS table, shop, rows_read, rows_loaded, left_out, quarantined,"
             " CASE table_name WHEN 'users' THEN (SELECT count(*) FROM users)"
             " WHEN 'products' THEN (SELECT count(*) FROM products)"
             " ELSE (SELECT count(*) FROM events) END AS rows,"

@@ -184,9 +184,14 @@ class FilesSource(Source):
             " FROM judged)"
             f" SELECT {names}, reason, own_reason IS NOT NULL AS own,"
             " CASE WHEN reason IS NOT NULL AND own_reason IS NULL THEN CAST(to_json(shop_row) AS VARCHAR) END AS row,"
-            " CAST(NULL AS VARCHAR) AS origin"
+            f" CAST({self._origin(section.source)} AS VARCHAR) AS origin"
             " FROM reasoned"
         )
+
+    def _origin(self, source: str) -> str:
+        """The file that the rows come from, where it is one that is read as it is: a text in SQL, or NULL."""
+        paths = self._paths(source) if source in self.mapping.files.tables else []
+        return _quoted(paths[0].relative_to(self.base).as_posix()) if len(paths) == 1 else "NULL"
 
 
 def _batches(connection: duckdb.DuckDBPyConnection, kind: Kind) -> Iterator[pa.RecordBatch]:

@@ -289,6 +289,10 @@ def test_a_quarantined_row_is_given_as_the_source_has_it(make: Make) -> None:
     found = quarantined_rows(extract)
     assert [row["reason"] for row in found] == ["NUL character in a text", "no usable timestamp"]
     assert [json.loads(row["row"]) for row in found] == [faults[1] | {"who": "a␀b"}, faults[0]]
+    # The events are of two files, the users of one.
+    assert [row["origin"] for row in found] == [None, None]
+    users = make(users=[*USERS, USERS[0]]).source.users()
+    assert [row["origin"] for row in quarantined_rows(users)] == ["users.csv"]
 
 
 def test_what_lies_in_the_future_has_not_happened_yet(make: Make) -> None:
