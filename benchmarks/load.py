@@ -14,7 +14,7 @@ from benchmarks.shops import LABELS, database, drop, load_in_a_process, settings
 from shop_platform.commerce.loading import TABLES, load_shop_tables
 from shop_platform.resources.copying import copy_batches
 from shop_platform.resources.postgres import PostgresResource
-from shop_platform.sources.base import EVENT_COLUMNS, Extract, Shop, Truth
+from shop_platform.sources.base import EVENT_COLUMNS, Extract, Shop, Source, Truth
 from shop_platform.sources.synthetic import synthetic_shop
 
 #: Rows of one executemany: its time is scaled to all rows, which it is proportional to.
@@ -27,7 +27,7 @@ _BARE = (
 
 
 @dataclass
-class Held:
+class Held(Source):
     """A source whose batches are in memory, so that drawing them is not measured."""
 
     batches: dict[str, list[pa.RecordBatch]]

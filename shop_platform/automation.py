@@ -1,17 +1,20 @@
-"""Jobs, and the sensors that refresh what new events and new search logs affect."""
+"""Jobs, and the sensors that load a source that moved and refresh what new events and new search logs affect."""
 
 from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
 from shop_platform.changes import consumed_state, event_state
+from shop_platform.loaded import loaded_states
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.shop import ShopResource
 from shop_platform.segmentation.freshness import LogState, log_state
 from shop_platform.settings import load_settings
 
+SOURCE = ("users", "products", "events", "user_logs")
 SUMMARIES = ("activity_summaries",)
 LABORATORY = ("baseline_benchmark", "commerce_indexes", "indexed_benchmark", "index_effects", "index_advice")
 RETENTION = ("cohort_retention", "retention_heatmap", "retention_curves", "retention_export")
@@ -90,6 +93,31 @@ def _events_decision(
 
 
 @dg.sensor(
+    name="source_refresh",
+    asset_selection=list(SOURCE),
+    minimum_interval_seconds=INTERVAL,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="New, changed or removed files, or whatever else the source is made of: load what differs.",
+)
+def source_refresh(
+    context: dg.SensorEvaluationContext, postgres: PostgresResource, shop: ShopResource
+) -> dg.SensorResult | dg.SkipReason:
+    """Ask for a load once the source is not as it was at the last one. What has not changed is then left alone."""
+    state = shop.shop().source.state()
+    with postgres.connect() as connection:
+        loaded = loaded_states(connection)
+    behind = [each for each in loaded.values() if each != state]
+    return decide(
+        state=state,
+        consumed=None if "commerce" not in loaded else (behind or [state])[0],
+        cursor=context.cursor,
+        running=_is_running(context, SOURCE),
+        assets=SOURCE,
+        what="data in the source",
+    )
+
+
+@dg.sensor(
     name="performance_refresh",
     asset_selection=[*SUMMARIES, *LABORATORY],
     minimum_interval_seconds=INTERVAL,
@@ -161,4 +189,10 @@ report_refresh = dg.AutomationConditionSensorDefinition(
 )
 
 jobs = [everything, *part_jobs]
-sensors: list[dg.SensorDefinition] = [performance_refresh, retention_refresh, segmentation_refresh, report_refresh]
+sensors: list[dg.SensorDefinition] = [
+    source_refresh,
+    performance_refresh,
+    retention_refresh,
+    segmentation_refresh,
+    report_refresh,
+]

@@ -50,6 +50,7 @@ class Server(StrEnum):
 class Part(StrEnum):
     """A part of the platform that a sensor refreshes."""
 
+    source = "source"
     performance = "performance"
     retention = "retention"
     segmentation = "segmentation"
@@ -139,7 +140,7 @@ def refresh(
     config: ConfigOption = None,
     data: DataOption = None,
 ) -> None:
-    """Look once for new events and search logs, as the sensors do, and refresh what they affect."""
+    """Look once for changes of the source, new events and search logs, as the sensors do; refresh what they affect."""
     _configure(config, data)
     from shop_platform.demo import run_refresh
 

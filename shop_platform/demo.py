@@ -23,6 +23,7 @@ from shop_platform.services import elasticsearch
 from shop_platform.settings import load_settings
 
 _SENSORS = {
+    "source": automation.source_refresh,
     "performance": automation.performance_refresh,
     "retention": automation.retention_refresh,
     "segmentation": automation.segmentation_refresh,

@@ -97,6 +97,13 @@ class Settings(BaseSettings):
         None,
         description="Time zone in which days, weeks and months are cut; unset: the one in SHOP_CONFIG, else UTC.",
     )
+    quarantine_at_most: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of a table's rows that may break the contract before nothing is loaded; unset: the one in "
+        "SHOP_CONFIG, else 0.05.",
+    )
     remeasure_growth: float = Field(
         0.1,
         ge=0,

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
 from shop_platform import automation
 from shop_platform.changes import event_state, mark_consumed
+from shop_platform.commerce.loading import load_or_refuse
 from shop_platform.definitions import build_defs
+from shop_platform.errors import SourceError
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.shop import ShopResource
+from shop_platform.settings import load_settings
+from shop_platform.sources.load import load_shop
+
+from .sources.test_files import EVENTS, write_shop
 
 ASSETS = automation.RETENTION
 
@@ -94,6 +106,80 @@ def test_new_events_are_noticed_once_and_no_change_is_quiet(
         asked, cursor, _ = tick(sensor, instance, postgres=postgres)
         assert asked == assets
         assert "asked for already" in tick(sensor, instance, cursor, postgres=postgres)[2]
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, postgres: PostgresResource) -> Path:
+    """The folder of a shop in files whose tables are loaded."""
+    monkeypatch.setenv("SHOP_CONFIG", str(write_shop(tmp_path)))
+    load_or_refuse(postgres, load_shop(load_settings()))
+    return tmp_path / "data"
+
+
+def look(postgres: PostgresResource, cursor: str | None = None) -> tuple[set[str], str | None, str]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        return tick(automation.source_refresh, instance, cursor, postgres=postgres, shop=ShopResource())
+
+
+def test_a_source_that_was_never_loaded_is_not_asked_for(
+    tmp_path: Path, postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_CONFIG", str(write_shop(tmp_path)))
+    assert "users has not been materialised" in look(postgres)[2]
+
+
+@pytest.mark.usefixtures("files")
+def test_an_unchanged_source_is_quiet(postgres: PostgresResource) -> None:
+    assert look(postgres) == (set(), None, "No new data in the source.")
+
+
+def append_a_row(files: Path) -> None:
+    with (files / "users.csv").open("a") as file:
+        file.write("ghi,2025-01-03T08:00:00Z,Ida\n")
+
+
+def add_a_file(files: Path) -> None:
+    (files / "events" / "2.jsonl").write_text(json.dumps(EVENTS[0] | {"seen_at": "2025-05-01T13:00:00Z"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (append_a_row, (3, 2, "0 files new, 1 changed, 0 gone")),
+        (add_a_file, (2, 3, "1 file new, 0 changed, 0 gone")),
+        (lambda files: (files / "events" / "1.jsonl").unlink(), (2, 1, "0 files new, 0 changed, 1 gone")),
+    ],
+)
+def test_what_changes_in_a_source_is_asked_for_once_and_quiet_when_it_is_loaded(
+    files: Path, postgres: PostgresResource, change: Callable[[Path], None], found: tuple[int, int, str]
+) -> None:
+    change(files)
+    asked, cursor, _ = look(postgres)
+    assert asked == {"users", "products", "events", "user_logs"}
+    assert "asked for already" in look(postgres, cursor)[2]
+    loads = load_or_refuse(postgres, load_shop(load_settings()))
+    assert (loads["users"].rows_loaded, loads["events"].rows_loaded, str(loads["events"].moved)) == found
+    assert "No new data" in look(postgres, cursor)[2]
+
+
+def test_a_file_whose_time_alone_has_changed_is_looked_at_once(files: Path, postgres: PostgresResource) -> None:
+    os.utime(files / "users.csv", (1, 1))
+    assert look(postgres)[0]
+    assert not load_or_refuse(postgres, load_shop(load_settings()))["users"].changed
+    assert "No new data" in look(postgres)[2]
+
+
+@pytest.mark.usefixtures("files")
+def test_search_logs_that_lag_behind_are_asked_for(postgres: PostgresResource) -> None:
+    with postgres.connect() as connection:
+        connection.execute("INSERT INTO ops.sources (part, shop, state) VALUES ('user_logs', 'corner_shop', 'old')")
+    assert look(postgres)[0]
+
+
+def test_a_source_that_can_not_be_read_is_an_error_and_not_nothing_new(files: Path, postgres: PostgresResource) -> None:
+    (files / "users.csv").unlink()
+    with pytest.raises(SourceError, match=r"There is no file users\.csv"):
+        look(postgres)
 
 
 def test_a_deleted_event_is_noticed(postgres: PostgresResource) -> None:

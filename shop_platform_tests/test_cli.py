@@ -156,6 +156,7 @@ class TestDemo:
         refreshed = run("refresh")
         assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr
         assert refreshed.stdout.splitlines() == [
+            "source: No new data in the source.",
             "performance: No new events.",
             "retention: No new events.",
             "segmentation: No new search logs.",
@@ -189,7 +190,7 @@ class TestDemo:
         assert counts(environment) == {
             "users": 120, "products": 20, "events": 4100, "documents": 1000, "segmented": 1000,
         }  # fmt: skip
-        assert run("refresh").stdout.count("No new") == 3
+        assert run("refresh").stdout.count("No new") == 4
 
     def add_events(self, environment: dict[str, str], count: int) -> None:
         with psycopg.connect(environment["DATABASE_URL"]) as connection:

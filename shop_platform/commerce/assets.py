@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from shop_platform.commerce.loading import TABLES, Load, load_shop_tables, rows_in_table
+from shop_platform.commerce.loading import TABLES, Load, load_or_refuse, rows_in_table
 from shop_platform.metadata import Materialized, column_schema, markdown_table
+from shop_platform.quarantine import rows_in_quarantine
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.sources.base import Shop
@@ -66,12 +67,11 @@ def commerce(
 ) -> Iterator[Materialized]:
     """Load the shop's source into users, products and events, in one transaction."""
     the_shop = shop.shop()
-    with postgres.connect() as connection:
-        loads = load_shop_tables(connection, the_shop)
-        if any(load.changed for load in loads.values()):
-            context.log.info("Loaded %s.", the_shop.title)
-        else:
-            context.log.info("%s is loaded already and has not changed.", the_shop.title)
+    loads = load_or_refuse(postgres, the_shop)
+    if any(load.changed for load in loads.values()):
+        context.log.info("Loaded %s%s.", the_shop.title, f": {moved}" if (moved := loads["events"].moved) else "")
+    else:
+        context.log.info("%s is loaded already and has not changed.", the_shop.title)
     with postgres.connect(autocommit=True) as connection:
         if any(load.changed for load in loads.values()):
             connection.execute("VACUUM (ANALYZE) users, products, events")
@@ -81,18 +81,8 @@ def commerce(
 
 def _result(connection: Connection, shop: Shop, table: str, load: Load) -> Materialized:
     rows = rows_in_table(connection, table)
-    checks = [
-        dg.AssetCheckResult(
-            asset_key=table,
-            check_name="rows_match_source",
-            passed=load.adds_up and (rows == load.rows_loaded if load.changed else rows >= load.rows_loaded),
-            # Once loaded, the shop may delete rows of its own: worth a look, no reason to stop.
-            severity=dg.AssetCheckSeverity.ERROR if load.changed else dg.AssetCheckSeverity.WARN,
-            description=f"The source holds {load.rows_read:,} rows; {load.rows_loaded:,} were loaded and "
-            f"{sum(load.left_out.values()):,} left out for a stated reason. The table holds {rows:,}.",
-            metadata={"rows_in_table": rows, "rows_read": load.rows_read, "rows_loaded": load.rows_loaded},
-        )
-    ]
+    quarantined = rows_in_quarantine(connection, table)
+    checks = [_rows_match_source(table, load, rows, quarantined)]
     if table == "events":
         checks.append(_starts_at_signup(connection))
     return dg.MaterializeResult(
@@ -101,10 +91,48 @@ def _result(connection: Connection, shop: Shop, table: str, load: Load) -> Mater
             "dagster/row_count": rows,
             "source": shop.title,
             "loaded in this run": load.changed,
-            "rows from elsewhere": rows - load.rows_loaded,
+            "rows from elsewhere": rows - load.rows_loaded - load.kept,
+            "rows gone from the source, kept as others refer to them": load.kept,
             "left out": markdown_table(["reason", "rows"], load.left_out.items()),
+            "quarantined": markdown_table(["reason", "rows"], load.quarantined.items()),
+            **_changes(load),
         },
         check_results=checks,
+    )
+
+
+def _changes(load: Load) -> dict[str, int | str]:
+    if load.difference is None:
+        return {}
+    done = load.difference
+    found = {"rows added": done.added, "rows updated": done.updated, "rows removed": done.removed}
+    return found | ({} if load.moved is None else {"files": str(load.moved)})
+
+
+def _rows_match_source(table: str, load: Load, rows: int, quarantined: int) -> dg.AssetCheckResult:
+    """Every row of the source is loaded, left out on purpose, or in the quarantine; others may have added rows."""
+    out = sum(load.left_out.values())
+    stored = quarantined == sum(load.quarantined.values())
+    kept = (
+        f" {load.kept:,} more are gone from the source and kept, as rows of others refer to them." if load.kept else ""
+    )
+    return dg.AssetCheckResult(
+        asset_key=table,
+        check_name="rows_match_source",
+        passed=load.adds_up and stored and rows >= load.rows_loaded + load.kept,
+        # Once loaded, the shop may delete rows of its own: worth a look, no reason to stop.
+        severity=dg.AssetCheckSeverity.ERROR if load.changed else dg.AssetCheckSeverity.WARN,
+        description=f"The source holds {load.rows_read:,} rows; {load.rows_loaded:,} were loaded, {out:,} left out on "
+        f"purpose and {sum(load.quarantined.values()):,} quarantined, of which ops.quarantine holds {quarantined:,}. "
+        f"The table holds {rows:,}.{kept}",
+        metadata={
+            "rows_in_table": rows,
+            "rows_read": load.rows_read,
+            "rows_loaded": load.rows_loaded,
+            "left_out": out,
+            "quarantined": sum(load.quarantined.values()),
+            "rows_in_quarantine": quarantined,
+        },
     )
 
 

@@ -76,20 +76,31 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
     (Frozen rows are visible even to a snapshot taken before the load, which somebody could notice who holds one open
     but has not read the tables yet.)
 
-    Where the tables hold rows, nothing is put aside. Dropping a constraint, and TRUNCATE, lock everybody out until the
-    commit, and whoever reads meanwhile must see the old rows: a replacement deletes and copies with everything in
-    place. The same goes where somebody keeps reading the empty tables, or has made objects that depend on them.
-
-    Either way no row is noted for the summaries one by one: they are told to build themselves anew instead.
+    Where the tables hold rows, nothing is done. Dropping a constraint, and TRUNCATE, lock everybody out until the
+    commit, and whoever reads meanwhile must see the old rows: a changed source goes in by difference, with everything
+    in place. The same goes where somebody keeps reading the empty tables, or has made objects that depend on them.
 
     Raises:
         psycopg.errors.UniqueViolation: an `event_id` stands more than once; PostgreSQL tells which.
         psycopg.errors.ForeignKeyViolation: an event of an unknown user or product; PostgreSQL tells which.
     """
     put_aside = _take_empty_tables(connection)
+    if put_aside is None:
+        yield False
+        return
+    with unlogged(connection):
+        yield True
+        _put_back(connection, put_aside)
+
+
+@contextmanager
+def unlogged(connection: Connection) -> Iterator[None]:
+    """Within it no row is noted for the summaries one by one; they are told to build themselves anew instead.
+
+    Locks other writers out until the caller's transaction ends, and no reader.
+    """
     _log_rows(connection, "DISABLE")
-    yield put_aside is not None
-    _put_back(connection, put_aside or [])
+    yield
     _log_rows(connection, "ENABLE")
     connection.execute(
         "DELETE FROM ops.event_log; INSERT INTO ops.event_log (sign) VALUES (0);"

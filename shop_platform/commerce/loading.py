@@ -10,10 +10,18 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from shop_platform.commerce.bulk import bulk_loading
+from shop_platform.commerce.difference import COLUMNS, KEYS, Difference, apply_difference, incoming, make_incoming
 from shop_platform.errors import DataError
+from shop_platform.loaded import Moved, note_source
+from shop_platform.quarantine import (
+    forget_refused,
+    keep_quarantine,
+    keeping_refused,
+    refuse_over_threshold,
+)
 from shop_platform.resources.copying import copy_batches
-from shop_platform.resources.postgres import Connection
-from shop_platform.sources.base import EVENT_COLUMNS, PRODUCT_COLUMNS, USER_COLUMNS, Extract, Shop
+from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.sources.base import Shop
 
 if TYPE_CHECKING:
     from shop_platform.sources.base import Truth
@@ -23,56 +31,82 @@ LOAD_LOCK = 7_301_002
 #: Parents first, so that foreign keys hold while loading.
 TABLES = ("users", "products", "events")
 
-_COLUMNS = {"users": USER_COLUMNS, "products": PRODUCT_COLUMNS, "events": EVENT_COLUMNS}
-
 
 @dataclass(frozen=True)
 class Load:
-    """How a table stands to its source: rows the source holds, rows loaded, rows left out by reason."""
+    """How a table stands to its source.
+
+    Attributes:
+        rows_read: rows that the source holds.
+        rows_loaded: rows that it gives; all of them are in the table.
+        left_out, quarantined: the other rows, by reason.
+        last_id: highest event_id of the source's rows; None for other tables.
+        difference: what this load changed; None where the source was loaded already.
+        kept: rows that the source gave once and gives no longer, which stay because rows of others refer to them.
+        moved: what this load found new, changed or gone among the source's files, where it has any.
+    """
 
     rows_read: int
     rows_loaded: int
     left_out: Mapping[str, int]
+    quarantined: Mapping[str, int]
     last_id: int | None
-    changed: bool
+    difference: Difference | None
+    kept: int = 0
+    moved: Moved | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the source was loaded just now."""
+        return self.difference is not None
 
     @property
     def adds_up(self) -> bool:
-        """Whether every row that the source holds was loaded or left out for a reason."""
-        return self.rows_read == self.rows_loaded + sum(self.left_out.values())
+        """Whether every row that the source holds was loaded, left out on purpose or quarantined."""
+        return self.rows_read == self.rows_loaded + sum(self.left_out.values()) + sum(self.quarantined.values())
 
 
 def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
     """Bring the shop's tables to what its source gives, in the caller's transaction; returns a `Load` a table.
 
-    A source that is already loaded is left alone, with whatever was added to `events` since. A source that changed
-    replaces the rows of the one before. Deletes and copies rather than swapping tables: views, grants and foreign
-    keys stay, and readers see the old rows until the commit. Into empty tables, where there is nothing to be seen,
-    loading takes a short cut: see `bulk_loading`.
+    A source that is already loaded is left alone, with whatever was added to the tables since. One that changed is
+    compared with what was loaded from it: see `apply_difference`. Rows that somebody else added stay in either case,
+    views, grants and foreign keys too, and readers see the old rows until the commit. Into empty tables, where there
+    is nothing to be seen, loading takes a short cut: see `bulk_loading`.
 
     Raises:
-        DataError: the tables hold another shop, or rows that no source of ours gave and that replacing would lose; or
-            the source gives a value that a column can't hold.
+        RefusedLoadError: too many rows of a table break the contract.
+        DataError: the tables hold another shop; the source gives a row that somebody else has added already, with
+            other values; or it gives a value that a column can't hold.
         psycopg.IntegrityError: the source's rows contradict each other, such as an event of an unknown user.
     """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
+    # Taken first: what changes while the source is read is then noticed afterwards.
+    state = shop.source.state()
     fingerprint = shop.source.fingerprint()
-    loaded = _loads(connection, shop, fingerprint)
-    if loaded is not None:
-        return loaded
-    extracts = {"users": shop.source.users, "products": shop.source.products, "events": shop.source.events}
+    loads = _loads(connection, shop, fingerprint)
+    if loads is not None:
+        forget_refused(connection, TABLES)
+        note_source(connection, "commerce", shop, state)
+        return loads
+    ids = ""
     with bulk_loading(connection) as truncated:
-        if not truncated:
-            _refuse_to_lose_rows(connection)
-            for table in reversed(TABLES):
-                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(table)))
-        loads = {table: _load_table(connection, table, extracts[table](), freeze=truncated) for table in TABLES}
-    # With the primary key back in its place, the highest id is found at once.
-    loads["events"] = replace(loads["events"], last_id=_continue_numbering(connection))
+        if truncated:
+            loads = _load_at_once(connection, shop)
+        else:
+            loads, ids = _load_difference(connection, shop)
+    if truncated:
+        # With the primary key back in its place, the highest id is found at once.
+        last_id = _continue_numbering(connection)
+        ids = f"{{[1,{last_id}]}}" if loads["events"].rows_loaded else "{}"
+    else:
+        last_id = _highest(connection, ids)
+    loads["events"] = replace(loads["events"], last_id=last_id)
     _load_truth(connection, shop.source.truth())
     for table, load in loads.items():
-        _note(connection, table, shop.name, fingerprint, load)
-    return loads
+        _note(connection, table, shop.name, fingerprint, load, ids if table == "events" else None)
+    moved = note_source(connection, "commerce", shop, state, shop.source.manifest())
+    return {table: replace(load, moved=moved) for table, load in loads.items()}
 
 
 def rows_in_table(connection: Connection, table: str) -> int:
@@ -81,10 +115,21 @@ def rows_in_table(connection: Connection, table: str) -> int:
     return int(row[0]) if row else 0
 
 
+def load_or_refuse(postgres: PostgresResource, shop: Shop) -> dict[str, Load]:
+    """`load_shop_tables` in a transaction of its own; what a refused load quarantined is kept to be looked at.
+
+    Raises:
+        RefusedLoadError: and whatever else `load_shop_tables` raises.
+    """
+    with keeping_refused(postgres), postgres.connect() as connection:
+        return load_shop_tables(connection, shop)
+
+
 def _loads(connection: Connection, shop: Shop, fingerprint: str) -> dict[str, Load] | None:
     """What was loaded before, where it is all of this very source; None where it must be loaded."""
     rows = connection.execute(
-        "SELECT table_name, shop, fingerprint, rows_read, rows_loaded, left_out, last_id FROM ops.loads"
+        "SELECT table_name, shop, fingerprint, rows_read, rows_loaded, left_out, quarantined, last_id, kept"
+        " FROM ops.loads"
     ).fetchall()
     others = {row[1] for row in rows} - {shop.name}
     if others:
@@ -94,31 +139,45 @@ def _loads(connection: Connection, shop: Shop, fingerprint: str) -> dict[str, Lo
         )
     if {row[0] for row in rows if row[2] == fingerprint} != set(TABLES):
         return None
-    return {row[0]: Load(row[3], row[4], row[5], row[6], changed=False) for row in rows}
+    return {row[0]: Load(row[3], row[4], row[5], row[6], row[7], None, kept=row[8]) for row in rows}
 
 
-def _refuse_to_lose_rows(connection: Connection) -> None:
-    """Stop before a replacement that would delete rows which no source of ours gave."""
-    loaded: dict[str, int] = dict(connection.execute("SELECT table_name, rows_loaded FROM ops.loads").fetchall())
-    foreign_rows = {table: rows_in_table(connection, table) - loaded.get(table, 0) for table in ("users", "products")}
-    # Ids tell for certain which events came from elsewhere, even where some that were loaded have been deleted.
-    row = connection.execute(
-        "SELECT count(*) FROM events WHERE event_id > coalesce("
-        "(SELECT last_id FROM ops.loads WHERE table_name = 'events'), 0)"
-    ).fetchone()
-    foreign_rows["events"] = row[0] if row else 0
-    for table, foreign in foreign_rows.items():
-        if foreign > 0:
-            raise DataError(
-                f"Table {table} holds {foreign} rows that were not loaded from this shop's source, and the source has "
-                "changed: replacing it would lose them. Use another database (DATABASE_URL) or another SHOP_HOME for "
-                "the changed source, or delete those rows yourself."
+def _load_at_once(connection: Connection, shop: Shop) -> dict[str, Load]:
+    """Load everything into tables that are this transaction's own."""
+    loads = {}
+    for table in TABLES:
+        loads[table] = _read(connection, shop, table, sql.Identifier(table), freeze=True)
+    connection.execute("DELETE FROM ops.loaded_keys")
+    for table in ("users", "products"):
+        connection.execute(
+            sql.SQL("INSERT INTO ops.loaded_keys (table_name, key) SELECT {}, {} FROM {}").format(
+                table, sql.Identifier(KEYS[table]), sql.Identifier(table)
             )
+        )
+    return {table: replace(load, difference=Difference(load.rows_loaded, 0, 0, 0)) for table, load in loads.items()}
 
 
-def _load_table(connection: Connection, table: str, extract: Extract, *, freeze: bool) -> Load:
-    rows = copy_batches(connection, sql.Identifier(table), _COLUMNS[table], extract.batches, freeze=freeze)
-    return Load(extract.rows_read, rows, dict(extract.left_out), None, changed=True)
+def _load_difference(connection: Connection, shop: Shop) -> tuple[dict[str, Load], str]:
+    """Load what differs; returns also the ids of the events that are the source's."""
+    loads = {}
+    for table in TABLES:
+        make_incoming(connection, table)
+        loads[table] = _read(connection, shop, table, incoming(table), freeze=False)
+    differences, ids = apply_difference(connection)
+    return {
+        table: replace(load, difference=differences[table], kept=differences[table].kept)
+        for table, load in loads.items()
+    }, ids
+
+
+def _read(connection: Connection, shop: Shop, table: str, target: sql.Identifier, *, freeze: bool) -> Load:
+    """Copy what the source gives for a table into another or that very one, and keep what is quarantined."""
+    extracts = {"users": shop.source.users, "products": shop.source.products, "events": shop.source.events}
+    extract = extracts[table]()
+    rows = copy_batches(connection, target, COLUMNS[table], extract.batches, freeze=freeze)
+    refuse_over_threshold(shop, table, extract.rows_read, extract.quarantined, extract.quarantine)
+    keep_quarantine(connection, table, extract.quarantine)
+    return Load(extract.rows_read, rows, dict(extract.left_out), dict(extract.quarantined), None, None)
 
 
 def _continue_numbering(connection: Connection) -> int:
@@ -126,6 +185,11 @@ def _continue_numbering(connection: Connection) -> int:
     row = connection.execute(
         "SELECT setval(pg_get_serial_sequence('events', 'event_id'), greatest(max(event_id), 1)) FROM events"
     ).fetchone()
+    return int(row[0]) if row else 1
+
+
+def _highest(connection: Connection, ids: str) -> int:
+    row = connection.execute("SELECT coalesce(upper(%s::int8multirange) - 1, 1)", [ids]).fetchone()
     return int(row[0]) if row else 1
 
 
@@ -142,11 +206,16 @@ def _load_truth(connection: Connection, truth: Truth | None) -> None:
     copy_batches(connection, sql.Identifier("truth", "users"), ("user_id", "persona", "traits"), truth.personas)
 
 
-def _note(connection: Connection, table: str, shop: str, fingerprint: str, load: Load) -> None:
+def _note(connection: Connection, table: str, shop: str, fingerprint: str, load: Load, ids: str | None) -> None:
     connection.execute(
-        "INSERT INTO ops.loads (table_name, shop, fingerprint, rows_read, rows_loaded, left_out, last_id)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (table_name) DO UPDATE SET shop = excluded.shop,"
+        "INSERT INTO ops.loads"
+        " (table_name, shop, fingerprint, rows_read, rows_loaded, left_out, quarantined, kept, last_id, ids)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (table_name) DO UPDATE SET shop = excluded.shop,"
         " fingerprint = excluded.fingerprint, rows_read = excluded.rows_read, rows_loaded = excluded.rows_loaded,"
-        " left_out = excluded.left_out, last_id = excluded.last_id, loaded_at = now()",
-        [table, shop, fingerprint, load.rows_read, load.rows_loaded, Jsonb(dict(load.left_out)), load.last_id],
-    )
+        " left_out = excluded.left_out, quarantined = excluded.quarantined, kept = excluded.kept,"
+        " last_id = excluded.last_id, ids = excluded.ids, loaded_at = now()",
+        [
+            table, shop, fingerprint, load.rows_read, load.rows_loaded, Jsonb(dict(load.left_out)),
+            Jsonb(dict(load.quarantined)), load.kept, load.last_id, ids,
+        ],
+    )  # fmt: skip

@@ -66,7 +66,7 @@ def _loads(connection: Connection) -> list[dict[str, Any]]:
     return (
         _rows(
             connection,
-            "SELECT table_name AS table, shop, rows_read, rows_loaded, left_out,"
+            "SELECT table_name AS table, shop, rows_read, rows_loaded, left_out, quarantined,"
             " CASE table_name WHEN 'users' THEN (SELECT count(*) FROM users)"
             " WHEN 'products' THEN (SELECT count(*) FROM products)"
             " ELSE (SELECT count(*) FROM events) END AS rows,"

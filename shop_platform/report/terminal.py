@@ -33,10 +33,11 @@ def _table(title: str, first: str, *others: str) -> Table:
 
 
 def _loads(found: dict[str, Any]) -> Table:
-    table = _table("Data", "table", "in the source", "loaded", "left out", "now")
+    table = _table("Data", "table", "in the source", "loaded", "left out", "quarantined", "now")
     for load in found["loads"]:
-        read, loaded = load["rows_read"], load["rows_loaded"]
-        table.add_row(load["table"], *(f"{count:,}" for count in (read, loaded, read - loaded, load["rows"])))
+        apart = [sum(load[name].values()) for name in ("left_out", "quarantined")]
+        counts = (load["rows_read"], load["rows_loaded"], *apart, load["rows"])
+        table.add_row(load["table"], *(f"{count:,}" for count in counts))
     return table
 
 

@@ -95,6 +95,7 @@ def _arrow_schema(table: sql.Identifier, types: dict[str, str]) -> pa.Schema:
     plain: dict[str, pa.DataType] = {
         **dict.fromkeys((*_TEXT, "jsonb"), pa.string()),
         "bigint": pa.int64(),
+        "boolean": pa.bool_(),
         "timestamp with time zone": pa.timestamp("us", "UTC"),
     }
     fields = []

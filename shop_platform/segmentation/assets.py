@@ -6,7 +6,9 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from shop_platform.loaded import note_source
 from shop_platform.metadata import Materialized, column_schema, markdown_table
+from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_refused, rows_in_quarantine
 from shop_platform.records import write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
 from shop_platform.resources.encoder import EncoderResource
@@ -51,13 +53,20 @@ def user_logs(
     elasticsearch: ElasticsearchResource,
     shop: ShopResource,
 ) -> Materialized:
-    """Load the source's search logs into a new index behind the alias, unless they are there already."""
+    """Bring the search logs to what the source gives, unless they are that already."""
     the_shop = shop.shop()
     alias = f"{elasticsearch.index_prefix}{logs.ALIAS}"
-    with elasticsearch.client() as client, postgres.connect() as connection:
+    state = the_shop.source.state()
+    with keeping_refused(postgres), elasticsearch.client() as client, postgres.connect() as connection:
         lock_segmentation(connection)
-        load = logs.load_logs(client, elasticsearch.index_prefix, the_shop)
+        load = logs.load_logs(
+            client, elasticsearch.index_prefix, the_shop, lambda rows: keep_quarantine(connection, "user_logs", rows)
+        )
+        forget_refused(connection, ["user_logs"])
+        manifest = the_shop.source.manifest() if load.changed else None
+        moved = note_source(connection, "user_logs", the_shop, state, manifest)
         context.log.info("Loaded %s search logs." if load.changed else "%s search logs are there.", load.documents)
+        quarantined = rows_in_quarantine(connection, "user_logs")
         with snapshot(client, alias) as taken:
             found = orphans.find_orphans(
                 connection, taken.hits(orphans.FIELDS), searchers_are_users=the_shop.searchers_are_users
@@ -71,8 +80,12 @@ def user_logs(
             "loaded in this run": load.changed,
             "documents from elsewhere": load.documents - load.rows_loaded,
             "left out": markdown_table(["reason", "rows"], load.left_out.items()),
+            "quarantined": markdown_table(["reason", "rows"], load.quarantined.items()),
+            "documents added": load.added,
+            "documents removed": load.removed,
+            **({} if moved is None else {"files": str(moved)}),
         },
-        check_results=[checks.documents_match_source(load), checks.no_orphans(found)],
+        check_results=[checks.documents_match_source(load, quarantined), checks.no_orphans(found)],
     )
 
 

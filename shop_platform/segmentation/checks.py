@@ -32,17 +32,26 @@ SPECS: Mapping[str, list[dg.AssetCheckSpec]] = {
 }
 
 
-def documents_match_source(load: LogLoad) -> dg.AssetCheckResult:
-    """All rows of the source are there, or left out for a reason; more documents may have been added since."""
-    complete = load.documents == load.rows_loaded if load.changed else load.documents >= load.rows_loaded
+def documents_match_source(load: LogLoad, rows_in_quarantine: int) -> dg.AssetCheckResult:
+    """All rows of the source are there, left out on purpose, or in the quarantine; others may have added documents."""
+    complete = load.own == load.rows_loaded if load.changed else load.documents >= load.rows_loaded
+    quarantined = sum(load.quarantined.values())
     return dg.AssetCheckResult(
         check_name="documents_match_source",
-        passed=load.adds_up and complete,
+        passed=load.adds_up and complete and rows_in_quarantine == quarantined,
         # Once loaded, the shop may delete documents of its own: worth a look, no reason to stop.
         severity=ERROR if load.changed else WARN,
-        description=f"The source holds {load.rows_read:,} search logs; {load.rows_loaded:,} were loaded and "
-        f"{sum(load.left_out.values()):,} left out for a stated reason. The index holds {load.documents:,}.",
-        metadata={"documents": load.documents, "rows_read": load.rows_read, "rows_loaded": load.rows_loaded},
+        description=f"The source holds {load.rows_read:,} search logs; {load.rows_loaded:,} were loaded, "
+        f"{sum(load.left_out.values()):,} left out on purpose and {quarantined:,} quarantined, of which "
+        f"ops.quarantine holds {rows_in_quarantine:,}. The index holds {load.documents:,}.",
+        metadata={
+            "documents": load.documents,
+            "rows_read": load.rows_read,
+            "rows_loaded": load.rows_loaded,
+            "left_out": sum(load.left_out.values()),
+            "quarantined": quarantined,
+            "rows_in_quarantine": rows_in_quarantine,
+        },
     )
 
 

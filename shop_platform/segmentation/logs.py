@@ -1,28 +1,27 @@
-"""The search logs in Elasticsearch: their mapping, and loading a source's into a new index behind the alias."""
+"""The search logs in Elasticsearch: their mapping, and bringing them to what a source gives."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError
+from shop_platform.quarantine import refuse_over_threshold
 from shop_platform.resources.elasticsearch import alias_target, create_index, snapshot, write_bulk
+from shop_platform.segmentation.rows import OWN, Rows
 from shop_platform.sources.base import Shop
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from elasticsearch import Elasticsearch
 
 ALIAS = "user_logs"
 
 #: Raised when the mapping changes; the logs are then loaded into a new index.
 MAPPING_VERSION = 1
-
-#: Ids of documents that come from a source begin with this; any other document is somebody else's.
-OWN = "row-"
 
 #: Share of a source's rows that Elasticsearch may refuse before nothing of it is published.
 REFUSED_AT_MOST = 0.01
@@ -43,118 +42,174 @@ MAPPINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class LogLoad:
-    """How the index stands to its source: rows the source holds, rows loaded, rows left out by reason."""
+    """How the index stands to its source.
+
+    Attributes:
+        rows_read: rows that the source holds.
+        rows_loaded: rows that are documents now.
+        left_out, quarantined: the other rows, by reason.
+        own: documents of the source that the index was found to hold; None where the source was loaded before.
+        documents: all documents, those of others included.
+        added, removed: documents of the source that this load did.
+        changed: whether the source was loaded just now.
+    """
 
     rows_read: int
     rows_loaded: int
     left_out: Mapping[str, int]
+    quarantined: Mapping[str, int]
+    own: int | None
     documents: int
+    added: int
+    removed: int
     changed: bool
 
     @property
     def adds_up(self) -> bool:
-        """Whether every row that the source holds was loaded or left out for a reason."""
-        return self.rows_read == self.rows_loaded + sum(self.left_out.values())
+        """Whether every row that the source holds was loaded, left out on purpose or quarantined."""
+        return self.rows_read == self.rows_loaded + sum(self.left_out.values()) + sum(self.quarantined.values())
 
 
-def load_logs(client: Elasticsearch, prefix: str, shop: Shop) -> LogLoad:
+#: Takes the rows that a load quarantines.
+Keep = Callable[[Iterable["pa.RecordBatch"]], object]
+
+
+def load_logs(client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list) -> LogLoad:
     """Bring the search logs to what the shop's source gives. Call with the writer's lock held.
 
-    A source that is loaded already is left alone, with whatever was added since. Otherwise its rows go into a new
-    index, which takes the alias over at once when it is complete: readers see the old logs or the new ones. A load
-    that was interrupted is gone on with.
+    A source that is loaded already is left alone, with whatever was added since. The first one goes into an index that
+    takes the alias when it is complete. From a source that changed, the documents that are new are added and those
+    that are gone removed; the others stay as they are, with their segments, and nobody else's is touched. Readers see
+    none of it before all is written, unless somebody else refreshes the index meanwhile. A load that was interrupted
+    is gone on with.
+
+    Args:
+        client: to write with.
+        prefix: of the names of indexes.
+        shop: whose source it is.
+        keep: called once with the quarantined rows of a source that is loaded, before anybody sees its documents.
 
     Raises:
-        DataError: the logs are another shop's, or hold documents that the source did not give and that replacing
-            would lose; Elasticsearch refuses more than a hundredth of the rows.
+        RefusedLoadError: too many rows break the contract.
+        DataError: the logs are another shop's, or hold documents of others that a new mapping would lose;
+            Elasticsearch refuses more than a hundredth of the rows.
     """
     alias = f"{prefix}{ALIAS}"
     fingerprint = f"{MAPPING_VERSION}:{shop.source.fingerprint()}"
     old = alias_target(client, alias)
-    if old is not None:
-        made = _made(client, old)
-        if made is None or made.get("shop") != shop.name:
-            raise DataError(
-                f"{alias} in this Elasticsearch does not hold the search logs of the shop {shop.name}. Use another "
-                "Elasticsearch, or remove that alias."
-            )
-        if made.get("fingerprint") == fingerprint:
-            _drop_leftovers(client, alias, keep=old)
-            # A replacement that was killed may have left it closed for writing.
-            client.indices.put_settings(index=old, settings={"index.blocks.write": None})
-            documents = _count(client, old)
-            return LogLoad(made["rows_read"], made["rows_loaded"], made["left_out"], documents, changed=False)
+    made = {} if old is None else _made(client, old)
+    if old is not None and (made is None or made.get("shop") != shop.name):
+        raise DataError(
+            f"{alias} in this Elasticsearch does not hold the search logs of the shop {shop.name}. Use another "
+            "Elasticsearch, or remove that alias."
+        )
+    if old is not None and made:
+        _drop_leftovers(client, alias, keep=old)
+        # A load that was killed may have left it closed for writing, or without refreshes.
+        client.indices.put_settings(index=old, settings={"index.blocks.write": None, "index.refresh_interval": None})
+        if made["fingerprint"] == fingerprint:
+            counts = made["rows_read"], made["rows_loaded"], made["left_out"], made.get("quarantined", {})
+            return LogLoad(*counts, None, _count(client, old), added=0, removed=0, changed=False)
+        if made["fingerprint"].startswith(f"{MAPPING_VERSION}:"):
+            load = _write(client, old, alias, shop, keep)
+            _mark(client, old, alias, shop, fingerprint, load)
+            return load
         _refuse_to_lose_documents(client, old)
     new = f"{alias}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:12]}"
     _drop_leftovers(client, alias, keep=old, resume=new)
-    load = _fill(client, new, f"{alias}-loading", shop)
-    mark = {"shop": shop.name, "fingerprint": fingerprint, "rows_read": load.rows_read}
-    mark |= {"rows_loaded": load.rows_loaded, "left_out": dict(load.left_out), "alias": alias}
-    client.indices.put_mapping(index=new, meta={"shop_platform": mark})
+    create_index(client, new, f"{alias}-loading", {**MAPPINGS, "_meta": {"shop_platform": {"loading": alias}}})
+    load = _write(client, new, f"{alias}-loading", shop, keep)
+    _mark(client, new, alias, shop, fingerprint, load)
     _switch(client, alias, old, new)
     _drop_leftovers(client, alias, keep=new)
     return load
 
 
-def document_id(document: Mapping[str, Any], occurrence: int) -> str:
-    """Id of a source's row: the same for the same content, another for each further row that equals it."""
-    text = json.dumps([document, occurrence], sort_keys=True, ensure_ascii=False)
-    return OWN + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-@dataclass
-class _Rows:
-    """A source's rows as documents, counted as they go by.
-
-    Knows equal rows by a hash of 16 bytes, so it takes about 100 bytes of memory a row.
-    """
-
-    shop: Shop
-    rows_read: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    sent: int = 0
-
-    def actions(self) -> Iterator[dict[str, Any]]:
-        extract = self.shop.source.searches()
-        seen: Counter[bytes] = Counter()
-        for batch in extract.batches:
-            for row in batch.to_pylist():
-                if not row["user_id"] or row["search_query"] is None or row["timestamp"] is None:
-                    self.left_out["no user, query or time"] += 1
-                    continue
-                document = {name: value for name, value in row.items() if value is not None}
-                document["timestamp"] = row["timestamp"].isoformat().replace("+00:00", "Z")
-                content = bytes.fromhex(document_id(document, 0).removeprefix(OWN))
-                seen[content] += 1
-                self.sent += 1
-                yield {"_op_type": "create", "_id": document_id(document, seen[content] - 1), **document}
-        # Known only when the batches are through: a source may count what it leaves out as it goes.
-        self.rows_read = extract.rows_read
-        self.left_out.update(extract.left_out)
-
-
-def _fill(client: Elasticsearch, index: str, loading: str, shop: Shop) -> LogLoad:
-    """Load all rows into an index that no reader sees yet."""
-    create_index(client, index, loading, {**MAPPINGS, "_meta": {"shop_platform": {"loading": loading}}})
-    rows = _Rows(shop)
-    refused: Counter[str] = Counter()
-    client.indices.put_settings(index=index, settings={"refresh_interval": "-1"})
-    try:
-        for written in write_bulk(client, loading, rows.actions()):
-            if written.error and written.status != 409:  # 409: a load before this one got that far
-                refused[f"refused by Elasticsearch: {written.error}"] += 1
-    finally:
-        client.indices.put_settings(index=index, settings={"refresh_interval": None})
-    if refused.total() > REFUSED_AT_MOST * rows.sent:
+def _write(client: Elasticsearch, index: str, alias: str, shop: Shop, keep: Keep) -> LogLoad:
+    """Add the source's documents that an index lacks, then remove those that the source gives no longer."""
+    rows = Rows(shop.source.searches())
+    vanished = _own(client, index)
+    added: list[str] = []
+    with _unseen(client, index):
+        try:
+            refused = _add(client, alias, rows, vanished, added)
+            _refuse_too_many(shop, rows, refused)
+            keep(rows.quarantined_rows())
+        except Exception:
+            _remove(client, alias, added)
+            raise
+        _remove(client, alias, vanished)
+    extract, loaded = rows.extract, rows.given - refused
+    own = len(_own(client, index))
+    if own != loaded:
         raise DataError(
-            f"Elasticsearch refused {refused.total():,} of {rows.sent:,} search logs of {shop.title} "
-            f"({', '.join(f'{count:,} {reason}' for reason, count in refused.items())}); none was published."
+            f"{index} holds {own:,} documents of the source after loading {loaded:,}: somebody else changes them."
         )
-    loaded = rows.sent - refused.total()
-    documents = _count(client, index)
-    if documents != loaded:
-        raise DataError(f"{index} holds {documents:,} documents after loading {loaded:,}: somebody else writes to it.")
-    return LogLoad(rows.rows_read, loaded, rows.left_out + refused, documents, changed=True)
+    return LogLoad(
+        extract.rows_read, loaded, dict(extract.left_out), rows.quarantined, own, _count(client, index),
+        len(added), len(vanished), changed=True,
+    )  # fmt: skip
+
+
+def _add(client: Elasticsearch, alias: str, rows: Rows, vanished: set[str], added: list[str]) -> int:
+    """Write the documents that are not there, and take those that the source gives out of `vanished`.
+
+    Puts the ids of the new ones into `added`; returns how many rows Elasticsearch refused. These are quarantined.
+    """
+    under_way: dict[str, dict[str, Any]] = {}
+    refused = 0
+
+    def actions() -> Iterator[dict[str, Any]]:
+        for key, document in rows.documents():
+            if key in vanished:
+                vanished.remove(key)
+            else:
+                under_way[key] = document
+                yield {"_op_type": "create", "_id": key, **document}
+
+    for written in write_bulk(client, alias, actions()):
+        document = under_way.pop(written.id)
+        if not written.error:
+            added.append(written.id)
+        elif written.status != 409:  # 409: it has come meanwhile
+            rows.quarantine(f"refused by Elasticsearch: {written.error}", document)
+            refused += 1
+    return refused
+
+
+def _refuse_too_many(shop: Shop, rows: Rows, refused: int) -> None:
+    refuse_over_threshold(shop, "user_logs", rows.extract.rows_read, rows.quarantined, rows.quarantined_rows())
+    if refused > REFUSED_AT_MOST * rows.given:
+        reasons = [f"{len(some):,} {reason}" for reason, some in rows.broken.items() if reason.startswith("refused")]
+        raise DataError(
+            f"Elasticsearch refused {refused:,} of {rows.given:,} search logs of {shop.title} "
+            f"({', '.join(reasons)}); none was published."
+        )
+
+
+def _remove(client: Elasticsearch, alias: str, ids: Iterable[str]) -> None:
+    """Delete documents; one that is gone already is no matter."""
+    for written in write_bulk(client, alias, ({"_op_type": "delete", "_id": each} for each in ids)):
+        if written.error and written.status != 404:
+            raise DataError(f"Elasticsearch does not delete a search log from {alias}: {written.error}.")
+
+
+@contextmanager
+def _unseen(client: Elasticsearch, index: str) -> Iterator[None]:
+    """What is written within is seen by nobody before the block ends."""
+    client.indices.put_settings(index=index, settings={"index.refresh_interval": "-1"})
+    try:
+        yield
+    finally:
+        client.indices.put_settings(index=index, settings={"index.refresh_interval": None})
+
+
+def _mark(client: Elasticsearch, index: str, alias: str, shop: Shop, fingerprint: str, load: LogLoad) -> None:
+    """Note on the index what it holds."""
+    mark = {"shop": shop.name, "fingerprint": fingerprint, "rows_read": load.rows_read}
+    mark |= {"rows_loaded": load.rows_loaded, "left_out": dict(load.left_out), "alias": alias}
+    mark |= {"quarantined": dict(load.quarantined)}
+    client.indices.put_mapping(index=index, meta={"shop_platform": mark})
 
 
 def _switch(client: Elasticsearch, alias: str, old: str | None, new: str) -> None:
@@ -195,6 +250,12 @@ def _made(client: Elasticsearch, index: str) -> dict[str, Any] | None:
     """What we noted on an index of ours; None for another's."""
     mark = client.indices.get_mapping(index=index)[index]["mappings"].get("_meta", {}).get("shop_platform")
     return mark if isinstance(mark, dict) else None
+
+
+def _own(client: Elasticsearch, index: str) -> set[str]:
+    """Ids of the source's documents that an index holds."""
+    with snapshot(client, index) as taken:
+        return {hit.id for hit in taken.hits([], page=5_000) if hit.id.startswith(OWN)}
 
 
 def _count(client: Elasticsearch, index: str) -> int:

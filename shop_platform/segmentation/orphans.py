@@ -9,8 +9,8 @@ from itertools import islice
 
 from shop_platform.resources.elasticsearch import Hit
 from shop_platform.resources.postgres import Connection
-from shop_platform.segmentation.logs import OWN
 from shop_platform.segmentation.queries import searcher_of
+from shop_platform.segmentation.rows import OWN
 
 FIELDS = ("user_id", "clicked_product_ids")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,30 +15,57 @@ EVENT_COLUMNS = ("event_id", "user_id", "product_id", "event_type", "timestamp")
 SEARCH_COLUMNS = ("user_id", "search_query", "clicked_product_ids", "timestamp")
 
 
+#: Share of a kind's rows that may be quarantined before nothing is loaded, where neither setting nor mapping says.
+QUARANTINE_AT_MOST = 0.05
+
+
 @dataclass(frozen=True)
 class Extract:
-    """Rows of one kind from a source.
+    """Rows of one kind from a source: `rows_read` is `batches`, `left_out` and `quarantined` together.
 
     Attributes:
         batches: the rows that fit, as record batches with the columns named above. Times are `timestamp[us, UTC]`,
             prices `decimal128(12, 2)`, ids strings, `event_id` int64 counting from 1, `clicked_product_ids` lists
             of strings. Made lazily, to be read once.
         rows_read: rows that the source holds of this kind.
-        left_out: rows that are not in `batches`, counted by reason; `rows_read` is the number of rows in
-            `batches` plus all of these.
+        left_out: rows that were left out on purpose, by the rules of the mapping itself, counted by reason.
+        quarantined: rows that break the contract or can't be read, counted by reason.
+        quarantine: these rows, as record batches with the texts `reason`, `origin` (the file that the row came from
+            and its line, or as much of that as can be told; else null) and `row` (the row as the source gives it,
+            as a JSON object that PostgreSQL takes). Made lazily, to be read once, also without reading `batches`.
     """
 
     batches: Iterator[pa.RecordBatch]
     rows_read: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+    quarantined: Mapping[str, int] = field(default_factory=dict)
+    quarantine: Iterator[pa.RecordBatch] = field(default_factory=lambda: iter(()))
+
+
+class Part(NamedTuple):
+    """One file of a source, or whatever else it is made of, as it was when it was read."""
+
+    size: int
+    digest: str
 
 
 class Source(Protocol):
-    """A shop's data. Every call gives the same rows again, in the same order."""
+    """A shop's data. Every call gives the same rows again, in the same order, as long as the data does not change."""
 
     def fingerprint(self) -> str:
         """Short hash that changes when the data that this source gives would change."""
         ...
+
+    def state(self) -> str:
+        """What a sensor compares: cheaper than the fingerprint where that reads the data, and moving at least as often.
+
+        May move without need: then a load finds the same fingerprint and changes nothing.
+        """
+        return self.fingerprint()
+
+    def manifest(self) -> Mapping[str, Part]:
+        """What the source is made of, by name, so that a load can say what is new, changed or gone."""
+        return {}
 
     def users(self) -> Extract:
         """Users, with `USER_COLUMNS`."""
@@ -86,6 +113,7 @@ class Shop:
         source: the data.
         searchers_are_users: whether `user_id` in search logs refers to `users`.
         notes: sentences on how the data was read, shown in the report.
+        quarantine_at_most: share of a kind's rows that may be quarantined before nothing is loaded.
     """
 
     name: str
@@ -95,6 +123,7 @@ class Shop:
     source: Source
     searchers_are_users: bool = True
     notes: tuple[str, ...] = ()
+    quarantine_at_most: float = QUARANTINE_AT_MOST
 
     @property
     def index_prefix(self) -> str:

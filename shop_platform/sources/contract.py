@@ -1,11 +1,12 @@
-"""What rows read from files must be like: the type of each column, and the reasons for which a row is left out.
+"""What rows of a shop's own data must be like: the type of each column, and the reasons to quarantine a row.
 
 All is SQL in DuckDB's dialect, made of our own names only.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import datetime as dt
+from typing import Literal, NamedTuple
 
 Kind = Literal["users", "products", "events", "searches"]
 
@@ -47,74 +48,127 @@ _LONGEST_ID = 1_000
 _LONGEST_QUERY = 1_000
 
 
-def reasons(kind: Kind, *, searchers_are_users: bool) -> tuple[tuple[str, str], ...]:
-    """Why a row is left out, after what the mapping itself leaves out: reason and condition, the first that holds.
+class Reason(NamedTuple):
+    """Why a row breaks the contract: in words, as a condition in SQL, and the column that it is about."""
 
-    For events and searches there must be tables `shop.users` and `shop.products`, with the reason in a column `reason`.
+    text: str
+    condition: str
+    column: str
+
+
+def reasons(kind: Kind, *, searchers_are_users: bool, moment: dt.datetime) -> tuple[Reason, ...]:
+    """What a row must not be, after what the mapping itself leaves out; the first that holds is its reason.
+
+    The conditions are about rows of a table `mapped` with the columns of `TYPES`. For events and searches there must be
+    tables `shop.users` and `shop.products`, with the reason in a column `reason`, NULL where there is none.
+
+    Args:
+        kind: of the rows.
+        searchers_are_users: whether a search must be that of a user.
+        moment: when the source was read; what is later than that has not happened yet.
     """
-    found = [*_CONDITIONS[kind]]
-    if kind == "searches":
-        found += [_UNKNOWN_USER, _UNKNOWN_CLICK] if searchers_are_users else [_UNKNOWN_CLICK]
-    return (("NUL character in a text", _any_nul(kind)), *found)
+    return (
+        *_any_nul(kind),
+        *_CONDITIONS[kind],
+        *(Reason(f"{column} in the future", _later(column, moment), column) for column in _PAST.get(kind, ())),
+        *(_REFERENCES[kind] if searchers_are_users or kind != "searches" else (_UNKNOWN_CLICK,)),
+    )
 
 
-def _any_nul(kind: Kind) -> str:
+def duplicate(kind: Kind) -> str | None:
+    """Reason of a row whose key another row has already; None for a kind without a key. It is about that key."""
+    return f"{KEYS[kind]} stands more than once" if kind in KEYS else None
+
+
+def _any_nul(kind: Kind) -> list[Reason]:
     """PostgreSQL's texts hold any character but this one."""
     texts = [name for name, type_ in TYPES[kind].items() if type_ == "VARCHAR"]
-    return " OR ".join(f"coalesce(contains({name}, chr(0)), false)" for name in texts)
+    return [Reason("NUL character in a text", f"coalesce(contains({each}, chr(0)), false)", each) for each in texts]
 
 
-def _missing(column: str) -> str:
-    return f"coalesce(trim({column}), '') = ''"
+def _missing(column: str) -> Reason:
+    return Reason(f"no {column}", f"coalesce(trim({column}), '') = ''", column)
 
 
-def _too_long(column: str) -> str:
-    return f"strlen({column}) > {_LONGEST_ID}"
+def _too_long(column: str) -> Reason:
+    return Reason(f"{column} of more than 1,000 bytes", f"strlen({column}) > {_LONGEST_ID}", column)
 
 
-def _unusable_time(column: str) -> str:
+def _unusable_time(column: str) -> Reason:
     """Missing, unreadable, infinite, or beyond what nanoseconds since 1970 can say (pandas counts in them)."""
-    return f"coalesce({column} NOT BETWEEN TIMESTAMPTZ '1900-01-01' AND TIMESTAMPTZ '2200-01-01', true)"
+    range_ = "TIMESTAMPTZ '1900-01-01' AND TIMESTAMPTZ '2200-01-01'"
+    return Reason(f"no usable {column}", f"coalesce({column} NOT BETWEEN {range_}, true)", column)
 
 
-_UNKNOWN_USER = ("unknown user", "user_id NOT IN (SELECT user_id FROM shop.users WHERE reason IS NULL)")
+def _later(column: str, moment: dt.datetime) -> str:
+    return f"{column} > TIMESTAMPTZ '{moment.astimezone(dt.UTC).isoformat()}'"
 
-_UNKNOWN_CLICK = (
+
+def _unknown(what: str, column: str) -> Reason:
+    known = f"SELECT {column} FROM shop.{what}s WHERE reason IS NULL"  # noqa: S608  our own names
+    return Reason(f"unknown {what}", f"{column} NOT IN ({known})", column)
+
+
+#: Times of what has happened.
+_PAST: dict[Kind, tuple[str, ...]] = {
+    "users": ("signup_date",),
+    "events": ("timestamp",),
+    "searches": ("timestamp",),
+}
+
+_UNKNOWN_CLICK = Reason(
     "click on an unknown product",
-    "EXISTS (FROM unnest(clicked_product_ids) AS clicks(id)"  # noqa: ISC004  one condition
+    "EXISTS (FROM unnest(clicked_product_ids) AS clicks(id)"
     " WHERE id NOT IN (SELECT product_id FROM shop.products WHERE reason IS NULL))",
+    "clicked_product_ids",
 )
 
-_CONDITIONS: dict[Kind, tuple[tuple[str, str], ...]] = {
-    "users": (
-        ("no user_id", _missing("user_id")),
-        ("user_id of more than 1,000 bytes", _too_long("user_id")),
-        ("no usable signup_date", _unusable_time("signup_date")),
-    ),
+_BEFORE_SIGNUP = Reason(
+    "before the user's signup",
+    "timestamp < (SELECT min(known.signup_date) FROM shop.users AS known"
+    " WHERE known.user_id = mapped.user_id AND known.reason IS NULL)",
+    "timestamp",
+)
+
+_REFERENCES: dict[Kind, tuple[Reason, ...]] = {
+    "users": (),
+    "products": (),
+    "events": (_unknown("user", "user_id"), _unknown("product", "product_id"), _BEFORE_SIGNUP),
+    "searches": (_unknown("user", "user_id"), _UNKNOWN_CLICK),
+}
+
+_CONDITIONS: dict[Kind, tuple[Reason, ...]] = {
+    "users": (_missing("user_id"), _too_long("user_id"), _unusable_time("signup_date")),
     "products": (
-        ("no product_id", _missing("product_id")),
-        ("product_id of more than 1,000 bytes", _too_long("product_id")),
-        ("no name or category", f"{_missing('name')} OR {_missing('category')}"),
-        ("category of more than 1,000 bytes", _too_long("category")),
-        ("no usable price", "coalesce(price < 0, true)"),
+        _missing("product_id"),
+        _too_long("product_id"),
+        _missing("name"),
+        _missing("category"),
+        _too_long("category"),
+        Reason("no usable price", "coalesce(price < 0, true)", "price"),
     ),
     "events": (
-        ("no user_id", _missing("user_id")),
-        ("no product_id", _missing("product_id")),
-        ("no usable timestamp", _unusable_time("timestamp")),
-        ("unknown event_type", "coalesce(event_type NOT IN ('viewed', 'add_to_cart', 'purchased'), true)"),
-        _UNKNOWN_USER,
-        ("unknown product", "product_id NOT IN (SELECT product_id FROM shop.products WHERE reason IS NULL)"),
+        _missing("user_id"),
+        _missing("product_id"),
+        _unusable_time("timestamp"),
+        Reason(
+            "unknown event_type",
+            "coalesce(event_type NOT IN ('viewed', 'add_to_cart', 'purchased'), true)",
+            "event_type",
+        ),
     ),
     "searches": (
-        ("no user_id", _missing("user_id")),
-        ("user_id of more than 1,000 bytes", _too_long("user_id")),
-        ("no search_query", _missing("search_query")),
-        ("search_query of more than 1,000 characters", f"length(search_query) > {_LONGEST_QUERY}"),
-        ("no usable timestamp", _unusable_time("timestamp")),
-        (
+        _missing("user_id"),
+        _too_long("user_id"),
+        _missing("search_query"),
+        Reason(
+            "search_query of more than 1,000 characters", f"length(search_query) > {_LONGEST_QUERY}", "search_query"
+        ),
+        _unusable_time("timestamp"),
+        Reason(
             "clicked_product_ids is no list of ids",
             "clicked_product_ids IS NULL OR len(list_filter(clicked_product_ids, lambda id: id IS NULL)) > 0",
+            "clicked_product_ids",
         ),
     ),
 }

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from shop_platform.errors import SourceError
 from shop_platform.settings import SCALES
+from shop_platform.sources.base import QUARANTINE_AT_MOST
 from shop_platform.sources.synthetic import shop_name
 
 #: Names that are taken: the synthetic shops', and databases that every PostgreSQL has.
@@ -52,6 +53,7 @@ class ShopSection(_Strict):
     time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
     searchers_are_users: bool = True
+    quarantine_at_most: Annotated[float, Field(ge=0, le=1)] = QUARANTINE_AT_MOST
     notes: tuple[str, ...] = ()
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shop_platform.errors import SourceError
+from shop_platform.sources.sieving import is_blank
+from shop_platform.sources.textfiles import Rejected, open_csv, sieve_damaged_json
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,18 +39,27 @@ def open_duckdb() -> duckdb.DuckDBPyConnection:
             "temp_directory": str(spill),
         }
     )
-    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")  # cursors have sessions of their own
     return connection
 
 
-def open_files(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path]) -> None:
+def open_files(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence[Path], folder: Path) -> list[Rejected]:
     """Make files of one format a view of the given name; columns are matched by their names.
 
     The columns of CSV and TSV are texts, and an empty field is NULL. Parquet and JSON keep their types; a JSON
-    column whose values are of different types is a text.
+    column whose values are of different types is a text. Files that hold nothing give no rows.
+
+    Args:
+        connection: in which the view is made.
+        name: of the view.
+        paths: of the files.
+        folder: for what is left of damaged files; must stay as long as the view is read.
+
+    Returns:
+        The lines of CSV, TSV and JSON that can't be read, and are not in the view.
 
     Raises:
-        SourceError: the files are of several formats, or of one that is not known.
+        SourceError: the files are of several formats, or of one that is not known; all of them hold nothing.
     """
     suffixes = {Path(path.name.lower().removesuffix(".gz")).suffix for path in paths}
     suffix = suffixes.pop()
@@ -57,18 +68,29 @@ def open_files(connection: duckdb.DuckDBPyConnection, name: str, paths: Sequence
         raise SourceError(f"The files for {name!r}, {files[0]} and others, are not all of one format by their names.")
     if suffix == ".parquet":
         connection.read_parquet(files, union_by_name=True).create_view(name)
-    elif suffix in _SEPARATORS:
-        connection.read_csv(
-            files, header=True, sep=_SEPARATORS[suffix], quotechar='"', escapechar='"', all_varchar=True,
-            union_by_name=True,
-        ).create_view(name)  # fmt: skip
-    elif suffix in _JSON:
-        # All rows decide on the types: a guess from the first ones fails at the row that differs.
-        relation = connection.read_json(files, sample_size=-1, union_by_name=True)
-        columns = zip(relation.columns, map(str, relation.types), strict=True)
-        relation.project(", ".join(_plain(column, type_) for column, type_ in columns)).create_view(name)
-    else:
+        return []
+    if suffix not in _SEPARATORS and suffix not in _JSON:
         raise SourceError(f"{files[0]} is neither Parquet, CSV, TSV nor JSON by its name.")
+    paths = [path for path in paths if not is_blank(path)]
+    if not paths:
+        raise SourceError(f"{files[0]} holds nothing{', nor do the others' if len(files) > 1 else ''}.")
+    if suffix in _SEPARATORS:
+        return open_csv(connection, name, paths, _SEPARATORS[suffix], folder)
+    paths, rejected = sieve_damaged_json(connection, name, paths, folder)
+    # All rows decide on the types: a guess from the first ones fails at the row that differs.
+    relation = connection.read_json([str(path) for path in paths], sample_size=-1, union_by_name=True)
+    columns = zip(relation.columns, map(str, relation.types), strict=True)
+    relation.project(", ".join(_plain(column, type_) for column, type_ in columns)).create_view(name)
+    return rejected
+
+
+def tables_of(query: str) -> set[str]:
+    """Names of the tables that a query reads."""
+    import duckdb
+
+    # Where there are views of these names, DuckDB looks into them, and fails at those of files.
+    with duckdb.connect() as connection:
+        return set(connection.get_table_names(query))
 
 
 @contextmanager

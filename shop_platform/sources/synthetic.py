@@ -10,7 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.settings import Scale, Settings
-from shop_platform.sources.base import Extract, Shop, Truth
+from shop_platform.sources.base import Extract, Shop, Source, Truth
 from shop_platform.sources.parameters import PERSONAS, ShopParameters, return_probability
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def shop_name(scale: Scale) -> str:
 
 
 @dataclass(frozen=True)
-class SyntheticSource:
-    """A shop drawn from parameters. Implements `Source`."""
+class SyntheticSource(Source):
+    """A shop drawn from parameters."""
 
     parameters: ShopParameters
 

@@ -2,102 +2,28 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from decimal import Decimal
 
 import psycopg
-import pyarrow as pa
 import pytest
 
-from shop_platform.commerce.loading import TABLES, load_shop_tables, rows_in_table
+from shop_platform.commerce.loading import TABLES, load_or_refuse, load_shop_tables, rows_in_table
 from shop_platform.errors import DataError
-from shop_platform.resources.postgres import PostgresResource
-from shop_platform.sources.base import Extract, Shop, Truth
+from shop_platform.quarantine import RefusedLoadError, rows_in_quarantine
+from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.sources.base import Part
 
-NOON = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
-
-
-@dataclass
-class ListSource:
-    """A source of a few rows, held in lists."""
-
-    users_rows: list[dict[str, object]] = field(
-        default_factory=lambda: [
-            {
-                "user_id": "abc123",
-                "signup_date": NOON,
-                "name": 'Zoë, "Zo"\nQuist',
-                "email": "",
-                "city": None,
-                "country": "NL",
-            }
-        ]
-    )
-    event_rows: list[dict[str, object]] = field(
-        default_factory=lambda: [
-            {"event_id": 1, "user_id": "abc123", "product_id": "p01", "event_type": "viewed", "timestamp": NOON}
-        ]
-    )
-    left_out: dict[str, int] = field(default_factory=dict)
-    version: str = "1"
-
-    def fingerprint(self) -> str:
-        return self.version
-
-    def _extract(self, rows: list[dict[str, object]], schema: pa.Schema, left_out: dict[str, int]) -> Extract:
-        batches: Iterator[pa.RecordBatch] = iter([pa.RecordBatch.from_pylist(rows, schema=schema)])
-        return Extract(batches, len(rows) + sum(left_out.values()), left_out)
-
-    def users(self) -> Extract:
-        text = ["user_id", "name", "email", "city", "country"]
-        schema = pa.schema([("signup_date", pa.timestamp("us", "UTC")), *((name, pa.string()) for name in text)])
-        return self._extract(self.users_rows, schema, {})
-
-    def products(self) -> Extract:
-        schema = pa.schema(
-            [
-                ("product_id", pa.string()),
-                ("name", pa.string()),
-                ("category", pa.string()),
-                ("price", pa.decimal128(12, 2)),
-            ]
-        )
-        rows: list[dict[str, object]] = [
-            {"product_id": "p01", "name": "Headphones", "category": "Electronics", "price": Decimal("59.90")}
-        ]
-        return self._extract(rows, schema, {})
-
-    def events(self) -> Extract:
-        text = ["user_id", "product_id", "event_type"]
-        schema = pa.schema(
-            [
-                ("event_id", pa.int64()),
-                ("timestamp", pa.timestamp("us", "UTC")),
-                *((name, pa.string()) for name in text),
-            ]
-        )
-        return self._extract(self.event_rows, schema, self.left_out)
-
-    def searches(self) -> Extract:
-        raise NotImplementedError
-
-    def truth(self) -> Truth | None:
-        return None
-
-
-def shop_of(source: ListSource, name: str = "shop") -> Shop:
-    return Shop(name, "A shop", "UTC", "EUR", source)
+from .lists import NOON, ListSource, event, shop_of, user
 
 
 def test_a_source_is_loaded_with_text_empty_text_null_and_time_as_they_are(postgres: PostgresResource) -> None:
+    name = 'Zoë, "Zo"\nQuist'
     with postgres.connect() as connection:
-        load_shop_tables(connection, shop_of(ListSource()))
+        load_shop_tables(connection, shop_of(ListSource([user(name=name)])))
     with postgres.connect() as connection:
         row = connection.execute("SELECT name, email, city, signup_date FROM users").fetchone()
         price = connection.execute("SELECT price FROM products").fetchone()
-    assert row == ('Zoë, "Zo"\nQuist', "", None, NOON)
+    assert row == (name, "", None, NOON)
     assert price == (Decimal("59.90"),)
 
 
@@ -119,30 +45,10 @@ def test_loading_the_same_source_twice_keeps_what_was_added_since(postgres: Post
 def test_a_changed_source_replaces_the_rows_of_the_one_before(postgres: PostgresResource) -> None:
     with postgres.connect() as connection:
         load_shop_tables(connection, shop_of(ListSource()))
-    changed = ListSource(version="2")
-    changed.users_rows = [changed.users_rows[0] | {"user_id": "def456"}]
-    changed.event_rows = [changed.event_rows[0] | {"user_id": "def456"}]
+    changed = ListSource([user("def456")], event_rows=[event("def456")], version="2")
     with postgres.connect() as connection:
         load_shop_tables(connection, shop_of(changed))
         assert connection.execute("SELECT user_id FROM users").fetchall() == [("def456",)]
-
-
-def test_a_changed_source_is_refused_where_it_would_lose_rows_from_elsewhere(postgres: PostgresResource) -> None:
-    with postgres.connect() as connection:
-        load_shop_tables(connection, shop_of(ListSource()))
-        connection.execute("DELETE FROM events")
-        connection.execute(
-            "INSERT INTO events (user_id, product_id, event_type, timestamp) VALUES ('abc123', 'p01', 'viewed', now())"
-        )
-    with postgres.connect() as connection, pytest.raises(DataError, match="events holds 1 rows"):
-        load_shop_tables(connection, shop_of(ListSource(version="2")))
-
-
-def test_rows_that_were_there_before_are_not_overwritten(postgres: PostgresResource) -> None:
-    with postgres.connect() as connection:
-        connection.execute("INSERT INTO users (user_id, signup_date) VALUES ('mine', now())")
-    with postgres.connect() as connection, pytest.raises(DataError, match="users holds 1 rows"):
-        load_shop_tables(connection, shop_of(ListSource()))
 
 
 def test_another_shop_is_refused(postgres: PostgresResource) -> None:
@@ -155,8 +61,7 @@ def test_another_shop_is_refused(postgres: PostgresResource) -> None:
 def test_an_event_of_nobody_leaves_the_database_as_it_was(postgres: PostgresResource) -> None:
     with postgres.connect() as connection:
         load_shop_tables(connection, shop_of(ListSource()))
-    broken = ListSource(version="2")
-    broken.event_rows = [broken.event_rows[0] | {"user_id": "nobody"}]
+    broken = ListSource(event_rows=[event("nobody")], version="2")
     with pytest.raises(psycopg.errors.ForeignKeyViolation), postgres.connect() as connection:
         load_shop_tables(connection, shop_of(broken))
     with postgres.connect() as connection:
@@ -164,11 +69,82 @@ def test_an_event_of_nobody_leaves_the_database_as_it_was(postgres: PostgresReso
         assert connection.execute("SELECT DISTINCT fingerprint FROM ops.loads").fetchall() == [("1",)]
 
 
-def test_rows_left_out_are_stored_by_reason_and_add_up(postgres: PostgresResource) -> None:
+BROKEN = {"unknown user": [event("nobody"), event("nobody")], "no usable timestamp": [{"timestamp": "soon"}]}
+
+
+def test_rows_left_out_and_quarantined_are_stored_by_reason_and_add_up(postgres: PostgresResource) -> None:
+    source = ListSource(left_out={"cancelled": 3}, quarantined=BROKEN)
     with postgres.connect() as connection:
-        loads = load_shop_tables(connection, shop_of(ListSource(left_out={"cancelled": 3})))
+        loads = load_shop_tables(connection, shop_of(source, quarantine_at_most=0.5))
         stored = connection.execute(
-            "SELECT rows_read, rows_loaded, left_out FROM ops.loads WHERE table_name = 'events'"
+            "SELECT rows_read, rows_loaded, left_out, quarantined FROM ops.loads WHERE table_name = 'events'"
         ).fetchone()
     assert loads["events"].adds_up
-    assert stored == (4, 1, {"cancelled": 3})
+    assert stored == (7, 1, {"cancelled": 3}, {"unknown user": 2, "no usable timestamp": 1})
+
+
+def quarantined(connection: Connection, *, refused: bool = False) -> list[tuple[object, ...]]:
+    return connection.execute(
+        "SELECT table_name, reason, origin, row FROM ops.quarantine WHERE refused = %s ORDER BY quarantine_id",
+        [refused],
+    ).fetchall()
+
+
+def test_quarantined_rows_are_kept_as_the_source_gives_them_and_go_with_the_next_load(
+    postgres: PostgresResource,
+) -> None:
+    some: dict[str, list[dict[str, object]]] = {"unknown event_type": [{"what": "re␀turned", "amount": 5}]}
+    with postgres.connect() as connection:
+        load_shop_tables(connection, shop_of(ListSource(quarantined=some), quarantine_at_most=1))
+        assert quarantined(connection) == [
+            ("events", "unknown event_type", "events.csv, line 7", {"what": "re␀turned", "amount": 5})
+        ]
+    with postgres.connect() as connection:
+        load_shop_tables(connection, shop_of(ListSource(version="2"), quarantine_at_most=1))
+        assert quarantined(connection) == []
+
+
+def test_a_load_over_the_threshold_changes_nothing_and_leaves_its_quarantine_to_be_looked_at(
+    postgres: PostgresResource,
+) -> None:
+    load_or_refuse(postgres, shop_of(ListSource(quarantined={"kept": [{}]}), quarantine_at_most=0.5))
+    worse = ListSource([user("def456")], event_rows=[event("def456")], quarantined=BROKEN, version="2")
+    with pytest.raises(RefusedLoadError) as raised:
+        load_or_refuse(postgres, shop_of(worse, quarantine_at_most=0.7))
+    for told in (
+        "3 of 4 rows for events (75.0%)", "70.0%", "unknown user (2); no usable timestamp (1)",
+        "FROM ops.quarantine WHERE table_name = 'events' AND refused", "SHOP_QUARANTINE_AT_MOST",
+    ):  # fmt: skip
+        assert told in str(raised.value)
+    assert "nobody" not in str(raised.value)
+    with postgres.connect() as connection:
+        assert connection.execute("SELECT user_id FROM users").fetchall() == [("abc123",)]
+        assert rows_in_quarantine(connection, "events") == 1
+        refused = [row[1] for row in quarantined(connection, refused=True)]
+        assert refused == ["unknown user", "unknown user", "no usable timestamp"]
+    # The source is as it was: what was refused is of no interest any more.
+    load_or_refuse(postgres, shop_of(ListSource(), quarantine_at_most=0.5))
+    with postgres.connect() as connection:
+        assert quarantined(connection, refused=True) == []
+        assert rows_in_quarantine(connection, "events") == 1
+    load_or_refuse(postgres, shop_of(worse, quarantine_at_most=0.75))
+    with postgres.connect() as connection:
+        assert rows_in_quarantine(connection, "events") == 3
+
+
+def test_a_first_load_over_the_threshold_leaves_the_tables_empty(postgres: PostgresResource) -> None:
+    with pytest.raises(RefusedLoadError):
+        load_or_refuse(postgres, shop_of(ListSource(quarantined=BROKEN)))
+    with postgres.connect() as connection:
+        assert [rows_in_table(connection, table) for table in TABLES] == [0, 0, 0]
+        assert len(quarantined(connection, refused=True)) == 3
+
+
+def test_what_is_new_changed_or_gone_in_a_source_is_told(postgres: PostgresResource) -> None:
+    first = {"a.csv": Part(1, "x"), "b.csv": Part(2, "y")}
+    second = {"b.csv": Part(2, "z"), "c.csv": Part(3, "x"), "d.csv": Part(1, "x")}
+    loads = load_or_refuse(postgres, shop_of(ListSource(parts=first)))
+    assert str(loads["users"].moved) == "2 files new, 0 changed, 0 gone"
+    loads = load_or_refuse(postgres, shop_of(ListSource(parts=second, version="2")))
+    assert str(loads["events"].moved) == "2 files new, 1 changed, 1 gone"
+    assert load_or_refuse(postgres, shop_of(ListSource(parts=second, version="2")))["events"].moved is None

@@ -118,8 +118,8 @@ def fill(postgres: PostgresResource) -> None:
             "INSERT INTO products VALUES ('p', 'P', 'Tea & <b>more</b>', 2.5);"
             "INSERT INTO events (user_id, product_id, event_type, timestamp)"
             " VALUES ('u', 'p', 'purchased', '2025-01-02');"
-            "INSERT INTO ops.loads (table_name, shop, fingerprint, rows_read, rows_loaded, left_out)"
-            " VALUES ('events', 'shop', 'f', 3, 1, '{\"cancelled\": 2}');"
+            "INSERT INTO ops.loads (table_name, shop, fingerprint, rows_read, rows_loaded, left_out, quarantined)"
+            " VALUES ('events', 'shop', 'f', 7, 1, '{\"cancelled\": 2}', '{\"unknown user\": 4}');"
             "INSERT INTO analytics.weekly_active_users VALUES ('2024-12-30', 1), ('2025-01-06', 3);"
             "INSERT INTO analytics.category_revenue (day, category, purchases, revenue)"
             " VALUES ('2025-01-02', 'Tea & <b>more</b>', 1, 2.50);"
@@ -169,6 +169,7 @@ def test_results_of_every_part_follow_the_schema(postgres: PostgresResource) -> 
     validate(results)
     assert results["revenue_by_category"] == [{"category": "Tea & <b>more</b>", "purchases": 1, "revenue": "2.50"}]
     assert results["loads"][0]["left_out"] == {"cancelled": 2}
+    assert results["loads"][0]["quarantined"] == {"unknown user": 4}
     assert results["last_event"].startswith("2025-01-02T00:00:00")
 
 

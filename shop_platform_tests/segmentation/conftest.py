@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.segmentation.logs import LogLoad, load_logs
-from shop_platform.sources.base import Extract, Shop, Truth
+from shop_platform.sources.base import Extract, Shop, Source, Truth
 
 NOON = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
 
@@ -36,7 +36,7 @@ def search(
 
 
 @dataclass
-class LogSource:
+class LogSource(Source):
     """A source of search logs, and of the users and products that they refer to, held in lists."""
 
     rows: Sequence[Mapping[str, object]] = field(default_factory=lambda: [search()])
@@ -80,7 +80,7 @@ def shop_of(source: LogSource, name: str = "shop") -> Shop:
 
 def load(elasticsearch: ElasticsearchResource, source: LogSource) -> LogLoad:
     with elasticsearch.client() as client:
-        return load_logs(client, elasticsearch.index_prefix, shop_of(source))
+        return load_logs(client, elasticsearch.index_prefix, replace(shop_of(source), quarantine_at_most=1))
 
 
 def add_log(elasticsearch: ElasticsearchResource, **document: object) -> str:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
+import pyarrow as pa
 import pytest
 
 from shop_platform.errors import DataError
+from shop_platform.quarantine import RefusedLoadError
 from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.segmentation import logs
 from shop_platform.segmentation.freshness import LogState, log_state
-from shop_platform.segmentation.logs import MAPPINGS, OWN, document_id, load_logs
+from shop_platform.segmentation.logs import MAPPINGS, load_logs
+from shop_platform.segmentation.rows import OWN, document_id
+from shop_platform.sources.base import Extract
 
 from .conftest import LogSource, add_log, documents, load, search, shop_of
 
@@ -48,11 +56,12 @@ def test_loading_twice_changes_nothing_and_keeps_what_was_added(elasticsearch: E
     assert added in before
 
 
-def test_a_changed_source_takes_over_the_alias_and_leaves_no_index_behind(
+def test_of_a_changed_source_what_is_new_comes_what_is_gone_goes_and_no_index_is_left_behind(
     elasticsearch: ElasticsearchResource,
 ) -> None:
     load(elasticsearch, LogSource())
-    load(elasticsearch, LogSource([search(query="yoga mat")], version="2"))
+    done = load(elasticsearch, LogSource([search(query="yoga mat")], version="2"))
+    assert (done.added, done.removed, done.own, done.changed) == (1, 1, 1, True)
     with elasticsearch.client() as client:
         indexes = client.indices.get(index=f"{elasticsearch.index_prefix}*")
     assert [document["search_query"] for document in documents(elasticsearch).values()] == ["yoga mat"]
@@ -60,15 +69,105 @@ def test_a_changed_source_takes_over_the_alias_and_leaves_no_index_behind(
     assert list(next(iter(indexes.values()))["aliases"]) == [f"{elasticsearch.index_prefix}user_logs"]
 
 
-def test_a_changed_source_is_refused_where_it_would_lose_documents_of_others(
+def test_documents_of_others_and_segments_of_those_that_stay_outlive_a_changed_source(
     elasticsearch: ElasticsearchResource,
+) -> None:
+    load(elasticsearch, LogSource([search(query="stays"), search(query="goes")]))
+    with elasticsearch.client() as client:
+        alias = f"{elasticsearch.index_prefix}user_logs"
+        for key in documents(elasticsearch):
+            client.update(index=alias, id=key, doc={"segment": "bargain_hunter"})
+    added = add_log(elasticsearch, user_id="u", search_query="rug")
+    load(elasticsearch, LogSource([search(query="comes"), search(query="stays"), search(query="stays")], version="2"))
+    found = documents(elasticsearch)
+    assert added in found
+    assert sorted((str(each["search_query"]), each.get("segment", "")) for each in found.values()) == [
+        ("comes", ""), ("rug", ""), ("stays", ""), ("stays", "bargain_hunter"),
+    ]  # fmt: skip
+    add_log(elasticsearch, user_id="u", search_query="the index still takes documents")
+
+
+def test_a_new_mapping_is_refused_where_it_would_lose_documents_of_others(
+    elasticsearch: ElasticsearchResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(elasticsearch, LogSource())
     add_log(elasticsearch, user_id="u", search_query="rug")
+    monkeypatch.setattr(logs, "MAPPING_VERSION", 2)
     with pytest.raises(DataError, match="holds 1 search logs that were not loaded"):
         load(elasticsearch, LogSource(version="2"))
     add_log(elasticsearch, user_id="u", search_query="the index still takes documents")
     assert len(documents(elasticsearch)) == 3
+
+
+def test_a_new_mapping_takes_over_the_alias_and_leaves_no_index_behind(
+    elasticsearch: ElasticsearchResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(elasticsearch, LogSource())
+    monkeypatch.setattr(logs, "MAPPING_VERSION", 2)
+    load(elasticsearch, LogSource([search(query="yoga mat")], version="2"))
+    with elasticsearch.client() as client:
+        indexes = client.indices.get(index=f"{elasticsearch.index_prefix}*")
+    assert [document["search_query"] for document in documents(elasticsearch).values()] == ["yoga mat"]
+    assert [list(index["aliases"]) for index in indexes.values()] == [[f"{elasticsearch.index_prefix}user_logs"]]
+
+
+def test_readers_see_the_old_logs_or_the_new_ones(elasticsearch: ElasticsearchResource) -> None:
+    alias = f"{elasticsearch.index_prefix}user_logs"
+    old = [search(query=f"old {number}") for number in range(1_200)]
+    new = [search(query=f"new {number}") for number in range(2_300)]
+    seen: set[int] = set()
+    load(elasticsearch, LogSource(old))
+    loading = threading.Event()
+
+    def read() -> None:
+        with elasticsearch.client() as client:
+            while not loading.is_set():
+                seen.add(int(client.count(index=alias)["count"]))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        load(elasticsearch, LogSource(new, version="2"))
+    finally:
+        loading.set()
+        reader.join()
+    assert seen <= {1_200, 2_300}
+    with elasticsearch.client() as client:
+        assert "refresh_interval" not in client.indices.get(index=alias).body.popitem()[1]["settings"]["index"]
+
+
+def test_a_changed_source_that_breaks_off_leaves_the_logs_as_they_were(elasticsearch: ElasticsearchResource) -> None:
+    class Breaking(LogSource):
+        def searches(self) -> Extract:
+            extract = super().searches()
+
+            def batches() -> Iterator[pa.RecordBatch]:
+                yield from extract.batches
+                raise OSError("the disk is gone")
+
+            return Extract(batches(), extract.rows_read)
+
+    load(elasticsearch, LogSource())
+    before = documents(elasticsearch)
+    with pytest.raises(OSError, match="the disk is gone"):
+        load(elasticsearch, Breaking([search(query=f"query {number}") for number in range(1_500)], version="2"))
+    assert documents(elasticsearch) == before
+    assert load(elasticsearch, LogSource([search(query="rug")], version="3")).own == 1
+
+
+def test_too_many_rows_that_break_the_contract_leave_the_logs_as_they_were(
+    elasticsearch: ElasticsearchResource,
+) -> None:
+    load(elasticsearch, LogSource())
+    before = documents(elasticsearch)
+    rows = [search(query=f"query {number}") for number in range(9)] + [search(user=None)]
+    with (
+        elasticsearch.client() as client,
+        pytest.raises(RefusedLoadError, match="1 of 10 rows for user_logs") as caught,
+    ):
+        load_logs(client, elasticsearch.index_prefix, shop_of(LogSource(rows, version="2")))
+    assert documents(elasticsearch) == before
+    assert [row["reason"] for batch in caught.value.rows for row in batch.to_pylist()] == ["no user, query or time"]
 
 
 def test_a_load_that_died_half_way_is_gone_on_with(elasticsearch: ElasticsearchResource) -> None:
@@ -93,14 +192,14 @@ def test_a_load_that_died_half_way_is_gone_on_with(elasticsearch: ElasticsearchR
     assert done.documents == done.rows_loaded == 1_500
 
 
-def test_rows_without_user_query_or_time_are_left_out_and_the_counts_add_up(
+def test_rows_without_user_query_or_time_are_quarantined_and_the_counts_add_up(
     elasticsearch: ElasticsearchResource,
 ) -> None:
     rows = [search(), search(user=None), search(query=None), search(timestamp=None), search(clicked_product_ids=None)]
     done = load(elasticsearch, LogSource(rows, left_out={"too old": 2}))
     assert done.rows_read == 7
     assert done.rows_loaded == done.documents == 2
-    assert done.left_out == {"no user, query or time": 3, "too old": 2}
+    assert (done.left_out, done.quarantined) == ({"too old": 2}, {"no user, query or time": 3})
     assert done.adds_up
 
 
@@ -109,7 +208,7 @@ def test_a_row_that_elasticsearch_refuses_is_counted_with_its_reason(elasticsear
     done = load(elasticsearch, LogSource(rows))
     assert done.adds_up
     assert done.documents == 200
-    assert list(done.left_out) == ["refused by Elasticsearch: document_parsing_exception"]
+    assert done.quarantined == {"refused by Elasticsearch: document_parsing_exception": 1}
 
 
 def test_nothing_is_published_when_elasticsearch_refuses_too_much(elasticsearch: ElasticsearchResource) -> None:

@@ -1,0 +1,76 @@
+"""The source as it was when it was loaded: the state that the sensor compares, and what has changed in it since."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg.types.json import Jsonb
+
+from shop_platform.resources.postgres import Connection
+from shop_platform.sources.base import Part, Shop
+
+#: What is loaded by itself: users, products and events together, and the search logs.
+Loaded = Literal["commerce", "user_logs"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Files of a source, or whatever it is made of, compared with those of the load before: how many of each."""
+
+    new: int
+    changed: int
+    gone: int
+
+    def __str__(self) -> str:
+        """For people."""
+        files = "file" if self.new == 1 else "files"
+        return f"{self.new:,} {files} new, {self.changed:,} changed, {self.gone:,} gone"
+
+
+def moved(before: Mapping[str, Part], now: Mapping[str, Part]) -> Moved:
+    """What is new, changed or gone, by name and content; a file of a new name is new, whatever it holds."""
+    return Moved(
+        new=len(now.keys() - before.keys()),
+        changed=sum(before[name] != now[name] for name in now.keys() & before.keys()),
+        gone=len(before.keys() - now.keys()),
+    )
+
+
+def note_source(
+    connection: Connection, part: Loaded, shop: Shop, state: str, manifest: Mapping[str, Part] | None = None
+) -> Moved | None:
+    """Note, in the transaction that loads it, the source's state and what it is made of.
+
+    Args:
+        connection: in the transaction.
+        part: what was loaded.
+        shop: whose source it is.
+        state: as `Source.state` gave it before anything was read.
+        manifest: as `Source.manifest` gives it; None where the source is the one that is noted already.
+
+    Returns:
+        How the manifest differs from the one before; None where there is none to tell of.
+    """
+    if manifest is None:
+        connection.execute("UPDATE ops.sources SET state = %s WHERE part = %s", [state, part])
+        # Loaded before states were noted, or not with this database.
+        connection.execute(
+            "INSERT INTO ops.sources (part, shop, state) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            [part, shop.name, state],
+        )
+        return None
+    row = connection.execute("SELECT manifest FROM ops.sources WHERE part = %s", [part]).fetchone()
+    before = {} if row is None else {name: Part(*each) for name, each in row[0].items()}
+    connection.execute(
+        "INSERT INTO ops.sources (part, shop, state, manifest) VALUES (%s, %s, %s, %s) ON CONFLICT (part) DO UPDATE"
+        " SET shop = excluded.shop, state = excluded.state, manifest = excluded.manifest, loaded_at = now()",
+        [part, shop.name, state, Jsonb(dict(manifest))],
+    )
+    return moved(before, manifest) if before or manifest else None
+
+
+def loaded_states(connection: Connection) -> dict[str, str]:
+    """The state of the source at its last load, by what was loaded."""
+    return dict(connection.execute("SELECT part, state FROM ops.sources").fetchall())
