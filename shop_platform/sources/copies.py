@@ -66,19 +66,27 @@ class Copies:
         return {f"{name}: {named[name]}": _part(path) for name, path in sorted(self.paths.items())}
 
     def open(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
-        """Make each copy a view of its name, with the types that the server has."""
+        """Make each copy a view of its name."""
         for name, path in self.paths.items():
-            types = self.types.get(name)
-            if types is None:
-                if not path.stat().st_size:
-                    raise SourceError(f"The index of {name!r} holds no documents, so nothing is known of its fields.")
-                open_files(connection, name, [path], folder)
-                continue
-            open_files(connection, f"__{name}", [path], folder)
-            columns = ", ".join(
-                f"TRY_CAST({_name(column)} AS {type_}) AS {_name(column)}" for column, type_ in types.items()
-            )
-            connection.execute(f"CREATE VIEW {_name(name)} AS SELECT {columns} FROM {_name('__' + name)}")  # noqa: S608  quoted
+            open_copy(connection, name, path, self.types.get(name), folder)
+
+
+def open_copy(
+    connection: duckdb.DuckDBPyConnection, name: str, path: Path, types: dict[str, str] | None, folder: Path
+) -> None:
+    """Make a copy of a table, with the types that the server has, or of an index a view of the given name.
+
+    Raises:
+        SourceError: the index holds nothing.
+    """
+    if types is None:
+        if not path.stat().st_size:
+            raise SourceError(f"The index of {name!r} holds no documents, so nothing is known of its fields.")
+        open_files(connection, name, [path], folder)
+        return
+    open_files(connection, f"__{name}", [path], folder)
+    casts = (f"TRY_CAST({_name(column)} AS {type_}) AS {_name(column)}" for column, type_ in types.items())
+    connection.execute(f"CREATE VIEW {_name(name)} AS SELECT {', '.join(casts)} FROM {_name('__' + name)}")  # noqa: S608
 
 
 def in_utf8(path: Path, encoding: str, folder: Path) -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import re
 import tempfile
 from collections.abc import Iterator
+from collections.abc import Mapping as Mapped
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,8 @@ from shop_platform.settings import Settings
 from shop_platform.sources.base import Extract, Part, Shop, Source
 from shop_platform.sources.contract import KEYS, ORDER, TYPES, Kind, duplicate, reasons
 from shop_platform.sources.copies import Copies, in_utf8
-from shop_platform.sources.mapping import AnyKind, Mapping, Meaning, read_mapping
+from shop_platform.sources.expressions import expressions_of, first_of, own_reasons, query_of, quoted
+from shop_platform.sources.mapping import AnyKind, Mapping, read_mapping
 from shop_platform.sources.quarantine import add_rejected, quarantine_batches
 from shop_platform.sources.reading import explained, open_duckdb, open_files, tables_of
 from shop_platform.sources.servers import index_state, reading_documents, tables_state
@@ -139,10 +141,15 @@ class MappedSource(Source):
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         for table in sorted(self.mapping.file_tables):
-            for path in self._paths(table):
+            for path in self.paths_of(table):
                 yield f"{table}: {path.relative_to(self.base).as_posix()}", path
 
-    def _paths(self, name: str) -> list[Path]:
+    def paths_of(self, name: str) -> list[Path]:
+        """Files of a name.
+
+        Raises:
+            SourceError: there is none.
+        """
         pattern = self.mapping.file_tables[name]
         paths = sorted(path for path in self.base.glob(pattern) if path.is_file())
         if not paths:
@@ -156,16 +163,9 @@ class MappedSource(Source):
         connection = open_duckdb()
         with tempfile.TemporaryDirectory(prefix="shop_platform_") as folder:
             rejected = self.open_tables(connection, Path(folder))
-            # Until all is mapped, times without a zone are the shop's own.
-            connection.execute(f"SET GLOBAL TimeZone = {_quoted(self.mapping.naive_times)}")
-            # A schema of its own, so that files may be called users or events, too.
-            connection.execute("CREATE SCHEMA shop")
-            for each in (*_BEFORE[kind], kind):
-                with explained(f"[{each}] of {self.config} can't be applied to the data"):
-                    self._map(connection, each)
-                read = sorted(tables_of(_query(self._section(each).source)))
-                add_rejected(connection, each, self.base, [line for name in read for line in rejected.get(name, ())])
-            connection.execute("SET GLOBAL TimeZone = 'UTC'")
+            with self.shops_time(connection):
+                for each in (*_BEFORE[kind], kind):
+                    self.map_kind(connection, each, rejected)
         counts = connection.execute(
             f"SELECT own, reason, count(*) FROM shop.{kind} GROUP BY ALL ORDER BY 3 DESC, 2"  # noqa: S608  one of four names
         ).fetchall()
@@ -191,7 +191,7 @@ class MappedSource(Source):
         encodings = self.mapping.files.encodings if self.mapping.files else {}
         for name, pattern in self.mapping.file_tables.items():
             with explained(f"{pattern} in {self.base} can't be read"):
-                paths = {path: path for path in self._paths(name)}
+                paths = {path: path for path in self.paths_of(name)}
                 if name in encodings:
                     paths = {in_utf8(path, encodings[name], folder): path for path in paths}
                 found = open_files(connection, name, list(paths), folder)
@@ -201,7 +201,30 @@ class MappedSource(Source):
             self.copies.open(connection, folder)
         return rejected
 
-    def _section(self, kind: Kind) -> AnyKind:
+    @contextmanager
+    def shops_time(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Within it, times without a zone are the shop's own; and there is a schema for what is mapped."""
+        connection.execute(f"SET GLOBAL TimeZone = {quoted(self.mapping.naive_times)}")
+        # A schema of its own, so that files may be called users or events, too.
+        connection.execute("CREATE SCHEMA IF NOT EXISTS shop")
+        yield
+        connection.execute("SET GLOBAL TimeZone = 'UTC'")
+
+    def map_kind(
+        self, connection: duckdb.DuckDBPyConnection, kind: Kind, rejected: Mapped[str, list[Rejected]]
+    ) -> None:
+        """Make the table `shop.<kind>`; those of the kinds that it refers to must be there.
+
+        Raises:
+            SourceError: an expression can't be applied.
+        """
+        with explained(f"[{kind}] of {self.config} can't be applied to the data"):
+            self._map(connection, kind)
+        read = sorted(tables_of(query_of(self.section(kind).source)))
+        add_rejected(connection, kind, self.base, [line for name in read for line in rejected.get(name, ())])
+
+    def section(self, kind: Kind) -> AnyKind:
+        """The mapping's section of a kind that it has."""
         section = self.mapping.kind(kind)
         if section is None:
             raise AssertionError("only a kind that the mapping has is read")
@@ -213,12 +236,12 @@ class MappedSource(Source):
         Its columns: the mapped ones; the `reason` why a row is not given, NULL where it is; whether that is one of the
         mapping's `own`; the `row` as the source gives it, as JSON, where it is quarantined; and its `origin`.
         """
-        section = self._section(kind)
+        section = self.section(kind)
         if kind == "users" and self.mapping.users.without_signup == "first event":
             self._find_first_events(connection)
-        expressions = self._expressions(kind)
+        expressions = expressions_of(self.mapping, kind)
         mapped = ", ".join(f"{expressions[name]} AS {name}" for name in TYPES[kind])
-        own = self._own_reasons(kind)
+        own = own_reasons(self.mapping, kind)
         found = reasons(kind, searchers_are_users=self.mapping.shop.searchers_are_users, moment=self.moment)
         contract = [(reason.text, reason.condition) for reason in found]
         names = ", ".join(TYPES[kind])
@@ -226,10 +249,10 @@ class MappedSource(Source):
         key = KEYS.get(kind)
         place = f"row_number() OVER (PARTITION BY judged, {key} ORDER BY {names})" if key else "1"
         connection.execute(
-            f"CREATE TABLE shop.{kind} AS WITH raw AS ({_query(section.source)}),"  # noqa: S608  a mapping is SQL by design
-            f" mapped AS (SELECT {mapped}, {_first(own)} AS own_reason, shop_row FROM raw AS shop_row),"
-            f" judged AS (SELECT *, coalesce(own_reason, {_first(contract)}) AS judged FROM mapped),"
-            f" reasoned AS (SELECT *, coalesce(judged, {_first([(duplicate(kind) or '', f'{place} > 1')])}) AS reason"
+            f"CREATE TABLE shop.{kind} AS WITH raw AS ({query_of(section.source)}),"  # noqa: S608  a mapping is SQL by design
+            f" mapped AS (SELECT {mapped}, {first_of(own)} AS own_reason, shop_row FROM raw AS shop_row),"
+            f" judged AS (SELECT *, coalesce(own_reason, {first_of(contract)}) AS judged FROM mapped),"
+            f" reasoned AS (SELECT *, coalesce(judged, {first_of([(duplicate(kind) or '', f'{place} > 1')])}) AS reason"
             " FROM judged)"
             f" SELECT {names}, reason, own_reason IS NOT NULL AS own,"
             " CASE WHEN reason IS NOT NULL AND own_reason IS NULL THEN CAST(to_json(shop_row) AS VARCHAR) END AS row,"
@@ -237,49 +260,20 @@ class MappedSource(Source):
             " FROM reasoned"
         )
 
-    def _own_reasons(self, kind: Kind) -> list[tuple[str, str]]:
-        """What the mapping leaves out on purpose: reason and condition."""
-        own = [(rule.reason, rule.where) for rule in self._section(kind).leave_out]
-        if kind == "events":
-            named = f"CAST(({self.mapping.events.columns.event_type}) AS VARCHAR)"
-            own += [
-                (f"{name} means nothing here", f"{named} = {_quoted(name)}")
-                for name, meaning in self.mapping.events.meaning.items()
-                if not meaning
-            ]
-        return own
-
-    def _expressions(self, kind: Kind) -> dict[str, str]:
-        """Expression of each column in its type: as the mapping gives it, with meanings, defaults and first events."""
-        section = self._section(kind)
-        found = section.columns.model_dump()
-        if kind == "events":
-            found["event_type"] = _meant(found["event_type"], self.mapping.events.meaning)
-        expressions = {name: _cast(found[name], type_) for name, type_ in TYPES[kind].items()}
-        for name, value in section.defaults.items():
-            type_ = TYPES[kind][name]
-            given = f"nullif(trim({expressions[name]}), '')" if type_ == "VARCHAR" else expressions[name]
-            expressions[name] = f"coalesce({given}, CAST({_quoted(value)} AS {type_}))"
-        if kind == "users" and self.mapping.users.without_signup == "first event":
-            first = f"(SELECT first_at FROM shop.first_events WHERE who = {expressions['user_id']})"  # noqa: S608
-            usable = f"{expressions['signup_date']} BETWEEN TIMESTAMPTZ '1900-01-01' AND TIMESTAMPTZ '2200-01-01'"
-            expressions["signup_date"] = f"CASE WHEN {usable} THEN {expressions['signup_date']} ELSE {first} END"
-        return expressions
-
     def _find_first_events(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Make a table of the time of each user's first event, among those that are not left out on purpose."""
-        expressions = self._expressions("events")
+        expressions = expressions_of(self.mapping, "events")
         connection.execute(
-            f"CREATE TABLE shop.first_events AS WITH raw AS ({_query(self.mapping.events.source)})"  # noqa: S608
+            f"CREATE TABLE shop.first_events AS WITH raw AS ({query_of(self.mapping.events.source)})"  # noqa: S608
             f" SELECT {expressions['user_id']} AS who, min({expressions['timestamp']}) AS first_at FROM raw"
             f" WHERE {expressions['timestamp']} >= TIMESTAMPTZ '1900-01-01'"
-            f" AND {_first(self._own_reasons('events'))} IS NULL GROUP BY 1"
+            f" AND {first_of(own_reasons(self.mapping, 'events'))} IS NULL GROUP BY 1"
         )
 
     def _origin(self, source: str) -> str:
         """The file that the rows come from, where it is one that is read as it is: a text in SQL, or NULL."""
-        paths = self._paths(source) if source in self.mapping.file_tables else []
-        return _quoted(paths[0].relative_to(self.base).as_posix()) if len(paths) == 1 else "NULL"
+        paths = self.paths_of(source) if source in self.mapping.file_tables else []
+        return quoted(paths[0].relative_to(self.base).as_posix()) if len(paths) == 1 else "NULL"
 
 
 def _batches(connection: duckdb.DuckDBPyConnection, kind: Kind) -> Iterator[pa.RecordBatch]:
@@ -289,31 +283,3 @@ def _batches(connection: duckdb.DuckDBPyConnection, kind: Kind) -> Iterator[pa.R
         yield from cursor.sql(
             f"SELECT {numbered}{', '.join(TYPES[kind])} FROM shop.{kind} WHERE reason IS NULL ORDER BY {order}"  # noqa: S608  our names
         ).to_arrow_reader(_BATCH)
-
-
-def _query(source: str) -> str:
-    """A query as it is; the name of a table as a query of it."""
-    return source if re.match(r"\s*(select|with|from)\b", source, re.IGNORECASE) else f"FROM {source}"
-
-
-def _meant(expression: str, meaning: dict[str, Meaning]) -> str:
-    """A text that says what an event of this name is."""
-    text = f"CAST(({expression}) AS VARCHAR)"
-    cases = "".join(f" WHEN {_quoted(name)} THEN {_quoted(found)}" for name, found in meaning.items() if found)
-    return f"CASE {text}{cases} ELSE {text} END" if cases else expression
-
-
-def _cast(expression: str, type_: str) -> str:
-    """An expression in the type of its column, NULL where it does not fit; a list that is not there is empty."""
-    cast = f"TRY_CAST(({expression}) AS {type_})"
-    return f"CASE WHEN ({expression}) IS NULL THEN [] ELSE {cast} END" if type_.endswith("[]") else cast
-
-
-def _first(cases: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> str:
-    """The reason of the first condition that holds."""
-    whens = "".join(f" WHEN {where} THEN {_quoted(reason)}" for reason, where in cases)
-    return f"CASE{whens} ELSE NULL END" if whens else "CAST(NULL AS VARCHAR)"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

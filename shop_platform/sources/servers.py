@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,6 @@ _TYPES = {
     "bigint": "BIGINT",
     "real": "DOUBLE",
     "double precision": "DOUBLE",
-    "numeric": "DECIMAL(38, 10)",
     "boolean": "BOOLEAN",
     "date": "DATE",
     "timestamp without time zone": "TIMESTAMP",
@@ -41,20 +42,23 @@ _TYPES = {
 _PAGE = 2_000
 
 
-def copy_table(connection: psycopg.Connection[TupleRow], table: str, path: Path) -> dict[str, str]:
+def copy_table(
+    connection: psycopg.Connection[TupleRow], table: str, path: Path, limit: int | None = None
+) -> dict[str, str]:
     """Write a table or view as CSV with a header; returns the type of each column in DuckDB's words.
 
     Args:
         connection: as `reading` gives it.
         table: name as SQL has it, with or without a schema.
         path: of the file.
+        limit: rows at most, where not all are wanted.
 
     Raises:
         SourceError: there is no such table, or this role may not read it.
     """
     name, columns = _columns(connection, table)
-    statement = sql.SQL("COPY (SELECT {} FROM {}) TO STDOUT (FORMAT csv, HEADER)").format(
-        sql.SQL(", ").join(map(sql.Identifier, columns)), name
+    statement = sql.SQL("COPY (SELECT {} FROM {} LIMIT {}) TO STDOUT (FORMAT csv, HEADER)").format(
+        sql.SQL(", ").join(map(sql.Identifier, columns)), name, sql.Literal(limit)
     )
     try:
         with path.open("wb") as file, connection.cursor() as cursor, cursor.copy(statement) as copy:
@@ -65,11 +69,17 @@ def copy_table(connection: psycopg.Connection[TupleRow], table: str, path: Path)
             f"The role of SHOP_SOURCE_DATABASE_URL may not read {table}: GRANT SELECT ON {table} to it, and "
             "USAGE on its schema."
         ) from None
-    return {column: _TYPES.get(type_.split("(")[0], "VARCHAR") for column, type_ in columns.items()}
+    return {column: _type(type_) for column, type_ in columns.items()}
 
 
-def copy_index(client: Elasticsearch, index: str, path: Path) -> None:
+def copy_index(client: Elasticsearch, index: str, path: Path, limit: int | None = None) -> None:
     """Write the documents of an index, alias or pattern as JSON lines, each with its `_id`; one page is in memory.
+
+    Args:
+        client: as `reading_documents` gives it.
+        index: which.
+        path: of the file.
+        limit: documents at most, where not all are wanted.
 
     Raises:
         SourceError: there is no such index.
@@ -87,10 +97,26 @@ def copy_index(client: Elasticsearch, index: str, path: Path) -> None:
     taken = Snapshot(client, point)
     try:
         with path.open("w", encoding="utf-8") as file:
-            for hit in taken.hits(["*"], page=_PAGE):
+            for hit in islice(taken.hits(["*"], page=_PAGE), limit):
                 file.write(json.dumps({"_id": hit.id, **hit.source}) + "\n")
     finally:
         client.options(ignore_status=404).close_point_in_time(id=taken.point)
+
+
+def list_tables(connection: psycopg.Connection[TupleRow]) -> list[str]:
+    """Tables and views that this role may read, with their schemas, as SQL names them."""
+    rows = connection.execute(
+        "SELECT format('%I.%I', nspname, relname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace"
+        " WHERE relkind IN ('r', 'v', 'm', 'p', 'f') AND NOT relispartition AND nspname !~ '^pg_'"
+        " AND nspname <> 'information_schema' AND has_schema_privilege(pg_namespace.oid, 'USAGE')"
+        " AND has_table_privilege(pg_class.oid, 'SELECT') ORDER BY 1"
+    )
+    return [row[0] for row in rows]
+
+
+def list_indices(client: Elasticsearch) -> list[str]:
+    """Indices that may be read, hidden ones left out."""
+    return sorted(client.indices.get(index="*", expand_wildcards="open", features="aliases").body)
 
 
 def tables_state(settings: Settings, tables: Mapping[str, str]) -> str:
@@ -211,6 +237,12 @@ SELECT relid::bigint, n_tup_ins, n_tup_upd, n_tup_del
 FROM pg_stat_all_tables JOIN below ON relid = below.oid
 ORDER BY relid
 """
+
+
+def _type(type_: str) -> str:
+    """DuckDB's type for one of PostgreSQL's; a number keeps its digits, so that ids stay what they are."""
+    numeric = re.fullmatch(r"numeric\(\d+,(\d+)\)", type_)
+    return f"DECIMAL(38, {numeric[1]})" if numeric else _TYPES.get(type_.split("(")[0], "VARCHAR")
 
 
 def _columns(connection: psycopg.Connection[TupleRow], table: str) -> tuple[sql.Composed, dict[str, str]]:
