@@ -200,12 +200,19 @@ class TestDemo:
                 [count],
             )
 
-    def test_another_source_is_refused_where_it_would_lose_those_events(self, environment: dict[str, str]) -> None:
-        refused = run_with(environment | {"SHOP_SEED": "43"})("demo")
-        assert refused.returncode == 1
-        last = refused.stderr.splitlines()[-1]
-        assert last.startswith("Failed: load_commerce: Table events holds 100 rows")
-        assert counts(environment)["events"] == 4100
+    def test_another_source_takes_the_place_of_the_one_before_and_loses_none_of_those_events(
+        self, environment: dict[str, str]
+    ) -> None:
+        other = run_with(environment | {"SHOP_SEED": "43"})
+        loaded = other("demo")
+        assert loaded.returncode == 0, loaded.stdout + loaded.stderr
+        assert counts(environment) == {
+            "users": 120, "products": 20, "events": 4100, "documents": 1000, "segmented": 1000,
+        }  # fmt: skip
+        with psycopg.connect(environment["DATABASE_URL"]) as connection:
+            added = "SELECT count(*) FROM events WHERE timestamp = '2025-12-31 12:00Z'"
+            assert connection.execute(added).fetchone() == (100,)  # type: ignore[call-overload]
+        assert "source: No new data in the source." in other("refresh", "source").stdout
 
 
 def materialised(output: str) -> set[str]:

@@ -146,7 +146,8 @@ def _remove(connection: Connection, table: str) -> tuple[int, int]:
     return removed, kept
 
 
-_OURS = "SELECT coalesce((SELECT ids FROM ops.loads WHERE table_name = 'events'), '{}')"
+# The sum with nothing is a copy in memory: the stored value would be unpacked again for each event.
+_OURS = "SELECT coalesce((SELECT ids FROM ops.loads WHERE table_name = 'events'), '{}') + '{}'"
 
 # Equal events are told apart by their place among each other, the oldest first.
 _COMPARE = """
@@ -154,7 +155,7 @@ CREATE TEMPORARY TABLE event_difference ON COMMIT DROP AS
 WITH old AS (
     SELECT event_id AS old_id, user_id, product_id, event_type, timestamp, row_number() OVER (
         PARTITION BY user_id, product_id, event_type, timestamp ORDER BY event_id) AS place
-    FROM events WHERE event_id <@ (SELECT coalesce((SELECT ids FROM ops.loads WHERE table_name = 'events'), '{}'))
+    FROM events WHERE event_id <@ ({ours})
 ), new AS (
     SELECT event_id AS new_id, user_id, product_id, event_type, timestamp, row_number() OVER (
         PARTITION BY user_id, product_id, event_type, timestamp ORDER BY event_id) AS place
@@ -185,7 +186,7 @@ SELECT count(*), coalesce(range_agg(int8range(event_id, event_id, '[]')), '{{}}'
 def _exchange_events(connection: Connection) -> tuple[Difference, str]:
     """Remove the source's events that it gives no longer, and add its new ones; returns also the ids that it has."""
     connection.execute("DROP TABLE IF EXISTS event_difference")
-    connection.execute(_COMPARE)
+    connection.execute(sql.SQL(_COMPARE).format(ours=sql.SQL(_OURS)))
     connection.execute("ANALYZE event_difference")
     changes, whole = connection.execute(
         "SELECT (SELECT count(*) FROM event_difference), (SELECT count(*) FROM incoming_events)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -110,6 +112,24 @@ def test_a_user_who_is_gone_stays_while_somebody_elses_event_needs_them(postgres
     without.version = "3"
     assert load(postgres, without)["users"].difference == Difference(added=0, updated=0, removed=1, kept=0)
     assert run(postgres, "SELECT user_id FROM users") == [("a",)]
+
+
+def test_an_event_that_somebody_is_adding_during_a_load_is_waited_for(postgres: PostgresResource) -> None:
+    load(postgres, ListSource([user("a"), user("b")], event_rows=[]))
+    with postgres.connect() as writer, postgres.connect() as connection, ThreadPoolExecutor(1) as pool:
+        writer.execute(
+            "INSERT INTO events (user_id, product_id, event_type, timestamp) VALUES ('b', 'p01', 'viewed', now())"
+        )
+        loading = pool.submit(
+            load_shop_tables, connection, shop_of(ListSource([user("a")], event_rows=[], version="2"))
+        )
+        waiting = "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted"
+        while not writer.execute(waiting, [connection.info.backend_pid]).fetchone():
+            assert not loading.done()
+            time.sleep(0.01)
+        writer.commit()
+        assert loading.result()["users"].kept == 1
+    assert run(postgres, "SELECT user_id FROM users ORDER BY 1") == [("a",), ("b",)]
 
 
 def test_a_row_stays_that_another_table_refers_to(postgres: PostgresResource) -> None:
