@@ -72,3 +72,15 @@ def test_groups_that_differ_are_found_and_told() -> None:
     assert sentence(found, "cohorts", "week") == "That the cohorts differ at all can't be shown (p = 1, 5 compared)."
     assert sentence(found, "groups", "week") == "The groups differ, most clearly in week 1 (p < 0.001, 2 compared)."
     assert sentence([], "groups", "week") is None
+
+
+def test_the_expected_counts_are_those_of_the_cohorts_that_are_compared() -> None:
+    # Twenty tiny cohorts are left out; by their share alone would the other two be expected to have 29 active users.
+    rows = [(1, 100), (2, 100), *[(4, 4)] * 20]
+    assert differences(cells_of([(1, 1)], rows), Definition(periods=2)) == []
+
+
+def test_where_older_cohorts_have_had_more_time_nothing_is_compared() -> None:
+    rows = cells_of([(90, 100), (60, 100)], [(90, 100), (30, 100)])
+    assert differences(rows, Definition(periods=2))
+    assert differences(rows, Definition(periods=2, measure="unbounded")) == []
