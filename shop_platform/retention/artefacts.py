@@ -16,7 +16,7 @@ from shop_platform.records import read_record
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import checks
-from shop_platform.retention.cells import Cell
+from shop_platform.retention.cells import Cell, largest_groups
 from shop_platform.retention.definition import Definition
 from shop_platform.retention.stored import read_cells
 
@@ -69,7 +69,7 @@ def _cohorts(cells: Sequence[Cell]) -> int:
     deps=["cohort_retention"],
     description="The retention matrix as a picture, one more for each group of a break-down. Periods that nobody has "
     "lived through yet are hatched, those in which the shop recorded nothing are crossed out.",
-    code_version="3",
+    code_version="4",
     check_specs=[checks.IS_A_PICTURE],
 )
 def retention_heatmap(
@@ -88,8 +88,7 @@ def retention_heatmap(
     path = shop.folder() / "retention_heatmap.png"
     for old in shop.folder().glob("retention_heatmap_*.png"):
         old.unlink()
-    groups = sorted({cell.breakdown for cell in stored.cells if cell.breakdown})
-    for number, group in enumerate(groups[:MOST_HEATMAPS], start=1):
+    for number, group in enumerate(largest_groups(stored.cells, MOST_HEATMAPS), start=1):
         of_group = draw(stored.of(group), title=f"{title}: {group}")
         write_atomically(path.with_name(f"retention_heatmap_{number}_{_slug(group)}.png"), of_group)
     write_atomically(path, png)
@@ -115,7 +114,7 @@ def retention_heatmap(
     deps=["cohort_retention"],
     description="Retention by period as curves with their 95 % interval: all cohorts together, or each group of a "
     "break-down.",
-    code_version="1",
+    code_version="2",
     check_specs=[checks.ARE_A_PICTURE],
 )
 def retention_curves(context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource) -> Materialized:
