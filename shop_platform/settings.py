@@ -80,6 +80,15 @@ class Settings(BaseSettings):
         None,
         description="Folder in which the files named by SHOP_CONFIG are; unset: the one that the TOML file names.",
     )
+    source_database_url: SecretStr | None = Field(
+        None, description="PostgreSQL whose tables SHOP_CONFIG names, as a URL; best of a role that may only read."
+    )
+    source_elasticsearch_url: SecretStr | None = Field(
+        None, description="Elasticsearch whose indices SHOP_CONFIG names, as a URL."
+    )
+    source_elasticsearch_api_key: SecretStr | None = Field(
+        None, description="API key for that Elasticsearch, encoded form; it needs no more than to read."
+    )
     seed: int = Field(42, ge=0, description="Seed of the synthetic shop and of KMeans.")
     scale: Scale = Field(
         "50k",

@@ -1,4 +1,4 @@
-"""Chooses the source: the synthetic shop, or files that a TOML mapping describes."""
+"""Chooses the source: the synthetic shop, or data that a TOML mapping describes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def load_shop(settings: Settings) -> Shop:
         from shop_platform.sources.synthetic import synthetic_shop
 
         return synthetic_shop(settings)
-    from shop_platform.sources.files import files_shop
+    from shop_platform.sources.mapped import mapped_shop
 
-    return files_shop(settings.config, settings)
+    return mapped_shop(settings.config, settings)

@@ -1,13 +1,14 @@
-"""The TOML file that maps files of a shop's own onto users, products, events and search logs: its form."""
+"""The TOML file that maps a shop's own data onto users, products, events and search logs: its form."""
 
 from __future__ import annotations
 
+import codecs
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shop_platform.errors import SourceError
 from shop_platform.settings import SCALES
@@ -41,16 +42,36 @@ def _relative(pattern: str) -> str:
     return pattern
 
 
+def _codec(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError as error:
+        raise ValueError(f"{name!r} is no encoding that Python knows, such as latin-1 or utf-16") from error
+    return name
+
+
+#: A name for a table, under which `from` and expressions know it.
+Name = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")]
+
+#: What an event is; nothing for one that is left out.
+Meaning = Literal["viewed", "add_to_cart", "purchased", ""]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ShopSection(_Strict):
-    """What the shop is called and which conventions it keeps."""
+    """What the shop is called and which conventions it keeps.
+
+    Attributes:
+        naive_times: zone of times that carry none; the shop's where it is not given.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$"), AfterValidator(_free_name)]
     title: str
     time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    naive_times: Annotated[str, AfterValidator(_zone)] | None = None
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
     searchers_are_users: bool = True
     quarantine_at_most: Annotated[float, Field(ge=0, le=1)] = QUARANTINE_AT_MOST
@@ -63,13 +84,24 @@ class FilesSection(_Strict):
     Attributes:
         base: a folder, relative to the TOML file; `SHOP_DATA` takes its place when set.
         tables: a name for each file, or for files of one format that fit a pattern such as `orders/*.csv.gz`.
+        encodings: by such a name, of CSV, TSV and JSON that are no UTF-8.
     """
 
     base: str = "."
-    tables: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*$")], Annotated[str, AfterValidator(_relative)]],
-        Field(min_length=1),
-    ]
+    tables: Annotated[dict[Name, Annotated[str, AfterValidator(_relative)]], Field(min_length=1)]
+    encodings: dict[Name, Annotated[str, AfterValidator(_codec)]] = Field(default_factory=dict)
+
+
+class PostgresSection(_Strict):
+    """Tables and views of the PostgreSQL that `SHOP_SOURCE_DATABASE_URL` names, by a name for each."""
+
+    tables: Annotated[dict[Name, Annotated[str, Field(min_length=1)]], Field(min_length=1)]
+
+
+class ElasticsearchSection(_Strict):
+    """Indices, aliases or patterns of the Elasticsearch that `SHOP_SOURCE_ELASTICSEARCH_URL` names, by a name each."""
+
+    indices: Annotated[dict[Name, Annotated[str, Field(min_length=1)]], Field(min_length=1)]
 
 
 class LeaveOut(_Strict):
@@ -83,7 +115,7 @@ class UserColumns(_Strict):
     """Expressions for the columns of `users`."""
 
     user_id: Expression
-    signup_date: Expression
+    signup_date: Expression = "NULL"
     name: Expression = "NULL"
     email: Expression = "NULL"
     city: Expression = "NULL"
@@ -95,8 +127,8 @@ class ProductColumns(_Strict):
 
     product_id: Expression
     name: Expression
-    category: Expression
-    price: Expression
+    category: Expression = "NULL"
+    price: Expression = "NULL"
 
 
 class EventColumns(_Strict):
@@ -118,14 +150,47 @@ class SearchColumns(_Strict):
 
 
 class _Kind(_Strict):
+    """One kind of rows.
+
+    Attributes:
+        source: a table's name or a query.
+        leave_out: rows that are left out on purpose.
+        defaults: by column, what stands where its expression gives nothing, as a text.
+    """
+
     source: Expression = Field(alias="from")
     leave_out: tuple[LeaveOut, ...] = ()
+    defaults: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _defaults_of_columns(self) -> Self:
+        columns: BaseModel = self.columns  # type: ignore[attr-defined]  # each kind has its own
+        for name in self.defaults:
+            if name not in type(columns).model_fields:
+                raise ValueError(f"defaults.{name} is no column; columns are {', '.join(type(columns).model_fields)}")
+        for name in _NEEDED.get(type(columns), ()):
+            if getattr(columns, name) == "NULL" and name not in self.defaults:
+                raise ValueError(f"{name} has neither an expression in columns nor a value in defaults")
+        return self
 
 
 class Users(_Kind):
-    """How users are read."""
+    """How users are read.
+
+    Attributes:
+        without_signup: what becomes of a user without a usable signup: quarantined, or signed up at the first event.
+    """
 
     columns: UserColumns
+    without_signup: Literal["quarantine", "first event"] = "quarantine"
+
+    @model_validator(mode="after")
+    def _signup_from_somewhere(self) -> Self:
+        if self.columns.signup_date == "NULL" and self.without_signup == "quarantine":
+            raise ValueError(
+                'signup_date has no expression: give one in columns, or set without_signup = "first event"'
+            )
+        return self
 
 
 class Products(_Kind):
@@ -135,9 +200,15 @@ class Products(_Kind):
 
 
 class Events(_Kind):
-    """How events are read."""
+    """How events are read.
+
+    Attributes:
+        meaning: what names of events mean, where they are not `viewed`, `add_to_cart` and `purchased` already; ""
+            leaves an event out on purpose.
+    """
 
     columns: EventColumns
+    meaning: dict[str, Meaning] = Field(default_factory=dict)
 
 
 class Searches(_Kind):
@@ -146,19 +217,57 @@ class Searches(_Kind):
     columns: SearchColumns
 
 
+AnyKind = Users | Products | Events | Searches
+
+#: Columns that need an expression or a default.
+_NEEDED: dict[type[BaseModel], tuple[str, ...]] = {ProductColumns: ("category", "price")}
+
+
 class Mapping(_Strict):
     """The whole file."""
 
     shop: ShopSection
-    files: FilesSection
+    files: FilesSection | None = None
+    postgres: PostgresSection | None = None
+    elasticsearch: ElasticsearchSection | None = None
     users: Users
     products: Products
     events: Events
-    searches: Searches
+    searches: Searches | None = None
 
-    def kind(self, kind: Literal["users", "products", "events", "searches"]) -> Users | Products | Events | Searches:
-        """The section of one kind of rows."""
-        found: Users | Products | Events | Searches = getattr(self, kind)
+    @model_validator(mode="after")
+    def _tables_from_somewhere(self) -> Self:
+        names = [*self.file_tables, *self.postgres_tables, *self.indices]
+        if not names:
+            raise ValueError("none of [files], [postgres] and [elasticsearch] says where the data is")
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the name {', '.join(twice)} stands for more than one table: rename one")
+        return self
+
+    @property
+    def file_tables(self) -> dict[str, str]:
+        """Files by name."""
+        return self.files.tables if self.files else {}
+
+    @property
+    def postgres_tables(self) -> dict[str, str]:
+        """Tables and views by name."""
+        return self.postgres.tables if self.postgres else {}
+
+    @property
+    def indices(self) -> dict[str, str]:
+        """Indices by name."""
+        return self.elasticsearch.indices if self.elasticsearch else {}
+
+    @property
+    def naive_times(self) -> str:
+        """Zone of times that carry none."""
+        return self.shop.naive_times or self.shop.time_zone
+
+    def kind(self, kind: Literal["users", "products", "events", "searches"]) -> AnyKind | None:
+        """The section of one kind of rows; None where the shop has no search logs."""
+        found: AnyKind | None = getattr(self, kind)
         return found
 
 
@@ -185,7 +294,7 @@ def read_mapping(path: Path) -> Mapping:
 
 
 def _problem(kind: str, place: tuple[int | str, ...], message: str) -> str:
-    key = ".".join(map(str, place))
+    key = ".".join(map(str, place)) or "the file"
     if kind == "extra_forbidden":
         return f"the key {key} is unknown"
     if kind == "missing":

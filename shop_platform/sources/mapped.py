@@ -1,4 +1,4 @@
-"""A shop read from files by a mapping, row by row accounted for."""
+"""A shop read by a mapping from files, tables and indices, row by row accounted for."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from shop_platform.errors import SourceError
 from shop_platform.settings import Settings
 from shop_platform.sources.base import Extract, Part, Shop, Source
 from shop_platform.sources.contract import KEYS, ORDER, TYPES, Kind, duplicate, reasons
-from shop_platform.sources.mapping import Mapping, read_mapping
+from shop_platform.sources.copies import Copies, in_utf8
+from shop_platform.sources.mapping import AnyKind, Mapping, Meaning, read_mapping
 from shop_platform.sources.quarantine import add_rejected, quarantine_batches
 from shop_platform.sources.reading import explained, open_duckdb, open_files, tables_of
+from shop_platform.sources.servers import index_state, reading_documents, tables_state
 from shop_platform.sources.textfiles import Rejected
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-#: Raised whenever the same files give other rows than before.
-VERSION = 2
+#: Raised whenever the same data give other rows than before.
+VERSION = 3
 
 _BATCH = 100_000
 
@@ -38,21 +40,21 @@ _BEFORE: dict[Kind, tuple[Kind, ...]] = {
 }
 
 
-def files_shop(config: Path, settings: Settings) -> Shop:
+def mapped_shop(config: Path, settings: Settings) -> Shop:
     """The shop that a mapping describes. `settings.data` takes the place of the folder that it names.
 
     Raises:
         SourceError: the mapping can't be used.
     """
     mapping = read_mapping(config)
-    base = settings.data or (config.parent / mapping.files.base)
+    base = settings.data or (config.parent / (mapping.files.base if mapping.files else "."))
     section = mapping.shop
     return Shop(
         name=section.name,
         title=section.title,
         time_zone=settings.time_zone or section.time_zone,
         currency=section.currency,
-        source=FilesSource(mapping, base.expanduser().resolve(), config),
+        source=MappedSource(mapping, base.expanduser().resolve(), config, settings),
         searchers_are_users=section.searchers_are_users,
         notes=section.notes,
         quarantine_at_most=(
@@ -62,38 +64,53 @@ def files_shop(config: Path, settings: Settings) -> Shop:
 
 
 @dataclass(frozen=True)
-class FilesSource(Source):
-    """A shop in files. Reads nothing until a method is called.
+class MappedSource(Source):
+    """A shop in files, tables and indices. Reads nothing until a method is called.
 
-    Each method raises `SourceError` when a file is missing or can't be read, or an expression can't be applied.
+    Each method raises `SourceError` when a file, table or index is missing or can't be read, or an expression can't be
+    applied.
 
     Attributes:
+        mapping: what means what.
+        base: folder of the files.
+        config: path of the mapping, for messages.
+        settings: where the servers are.
         moment: what is later has not happened yet; one for all kinds, so that they fit one another.
+        copies: of the servers' tables and indices, taken when they are first needed.
     """
 
     mapping: Mapping
     base: Path
     config: Path
+    settings: Settings
     moment: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
+    copies: Copies = field(default_factory=Copies, compare=False, repr=False)
 
     def fingerprint(self) -> str:
-        """Hash of the mapping and of the content of every file."""
+        """Hash of the mapping and of the content of every file, table and index."""
         digest = hashlib.blake2b(f"{VERSION} {self.mapping.model_dump_json()}".encode(), digest_size=8)
         for name, part in self.manifest().items():
             digest.update(f"\n{name} {part.digest}".encode())
         return digest.hexdigest()
 
     def state(self) -> str:
-        """Hash of the mapping and of each file's name, size and time of change: reads no file."""
+        """Hash of the mapping, of each file's name, size and time of change, and of the servers' own counters."""
         digest = hashlib.blake2b(f"{VERSION} {self.mapping.model_dump_json()}".encode(), digest_size=8)
         for name, path in self._files():
             found = path.stat()
             digest.update(f"\n{name} {found.st_size} {found.st_mtime_ns}".encode())
+        if self.mapping.postgres_tables:
+            digest.update(tables_state(self.settings, self.mapping.postgres_tables).encode())
+        if self.mapping.indices:
+            with reading_documents(self.settings) as client:
+                for index in self.mapping.indices.values():
+                    digest.update(index_state(client, index).encode())
         return digest.hexdigest()
 
     def manifest(self) -> dict[str, Part]:
-        """Each file with its size and a hash of its content, by the name of its table and its own."""
-        parts = {}
+        """Each file, table and index with its size and a hash of its content, by both its names."""
+        self.copies.take(self.mapping, self.settings)
+        parts = self.copies.parts(self.mapping)
         for name, path in self._files():
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -113,20 +130,20 @@ class FilesSource(Source):
         return self._extract("events")
 
     def searches(self) -> Extract:
-        """Search logs in the order of time."""
-        return self._extract("searches")
+        """Search logs in the order of time; none where the mapping has no section for them."""
+        return self._extract("searches") if self.mapping.searches else Extract(iter(()), 0)
 
     def truth(self) -> None:
         """Nothing: nobody knows what a real shop was drawn from."""
         return
 
     def _files(self) -> Iterator[tuple[str, Path]]:
-        for table in sorted(self.mapping.files.tables):
+        for table in sorted(self.mapping.file_tables):
             for path in self._paths(table):
                 yield f"{table}: {path.relative_to(self.base).as_posix()}", path
 
     def _paths(self, name: str) -> list[Path]:
-        pattern = self.mapping.files.tables[name]
+        pattern = self.mapping.file_tables[name]
         paths = sorted(path for path in self.base.glob(pattern) if path.is_file())
         if not paths:
             raise SourceError(
@@ -137,18 +154,18 @@ class FilesSource(Source):
 
     def _extract(self, kind: Kind) -> Extract:
         connection = open_duckdb()
-        rejected: dict[str, list[Rejected]] = {}
         with tempfile.TemporaryDirectory(prefix="shop_platform_") as folder:
-            for name in self.mapping.files.tables:
-                with explained(f"{self.mapping.files.tables[name]} in {self.base} can't be read"):
-                    rejected[name] = open_files(connection, name, self._paths(name), Path(folder))
+            rejected = self.open_tables(connection, Path(folder))
+            # Until all is mapped, times without a zone are the shop's own.
+            connection.execute(f"SET GLOBAL TimeZone = {_quoted(self.mapping.naive_times)}")
             # A schema of its own, so that files may be called users or events, too.
             connection.execute("CREATE SCHEMA shop")
             for each in (*_BEFORE[kind], kind):
-                with explained(f"[{each}] of {self.config} can't be applied to the files in {self.base}"):
+                with explained(f"[{each}] of {self.config} can't be applied to the data"):
                     self._map(connection, each)
-                read = sorted(tables_of(_query(self.mapping.kind(each).source)))
+                read = sorted(tables_of(_query(self._section(each).source)))
                 add_rejected(connection, each, self.base, [line for name in read for line in rejected.get(name, ())])
+            connection.execute("SET GLOBAL TimeZone = 'UTC'")
         counts = connection.execute(
             f"SELECT own, reason, count(*) FROM shop.{kind} GROUP BY ALL ORDER BY 3 DESC, 2"  # noqa: S608  one of four names
         ).fetchall()
@@ -160,16 +177,48 @@ class FilesSource(Source):
             quarantine=quarantine_batches(connection, kind),
         )
 
+    def open_tables(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, list[Rejected]]:
+        """Make every file, table and index that the mapping names a view of its name.
+
+        Args:
+            connection: in which the views are made.
+            folder: for files that are made on the way; must stay as long as the views are read.
+
+        Returns:
+            The lines of files that can't be read, and are in no view, by the name of the table.
+        """
+        rejected: dict[str, list[Rejected]] = {}
+        encodings = self.mapping.files.encodings if self.mapping.files else {}
+        for name, pattern in self.mapping.file_tables.items():
+            with explained(f"{pattern} in {self.base} can't be read"):
+                paths = {path: path for path in self._paths(name)}
+                if name in encodings:
+                    paths = {in_utf8(path, encodings[name], folder): path for path in paths}
+                found = open_files(connection, name, list(paths), folder)
+                rejected[name] = [Rejected(paths[line.path], line.damaged) for line in found]
+        self.copies.take(self.mapping, self.settings)
+        with explained("A copy of a server's table can't be read"):
+            self.copies.open(connection, folder)
+        return rejected
+
+    def _section(self, kind: Kind) -> AnyKind:
+        section = self.mapping.kind(kind)
+        if section is None:
+            raise AssertionError("only a kind that the mapping has is read")
+        return section
+
     def _map(self, connection: duckdb.DuckDBPyConnection, kind: Kind) -> None:
         """Make a table of one kind.
 
         Its columns: the mapped ones; the `reason` why a row is not given, NULL where it is; whether that is one of the
         mapping's `own`; the `row` as the source gives it, as JSON, where it is quarantined; and its `origin`.
         """
-        section = self.mapping.kind(kind)
-        columns = section.columns.model_dump()
-        mapped = ", ".join(_cast(columns[name], type_) + f" AS {name}" for name, type_ in TYPES[kind].items())
-        own = [(rule.reason, rule.where) for rule in section.leave_out]
+        section = self._section(kind)
+        if kind == "users" and self.mapping.users.without_signup == "first event":
+            self._find_first_events(connection)
+        expressions = self._expressions(kind)
+        mapped = ", ".join(f"{expressions[name]} AS {name}" for name in TYPES[kind])
+        own = self._own_reasons(kind)
         found = reasons(kind, searchers_are_users=self.mapping.shop.searchers_are_users, moment=self.moment)
         contract = [(reason.text, reason.condition) for reason in found]
         names = ", ".join(TYPES[kind])
@@ -188,9 +237,48 @@ class FilesSource(Source):
             " FROM reasoned"
         )
 
+    def _own_reasons(self, kind: Kind) -> list[tuple[str, str]]:
+        """What the mapping leaves out on purpose: reason and condition."""
+        own = [(rule.reason, rule.where) for rule in self._section(kind).leave_out]
+        if kind == "events":
+            named = f"CAST(({self.mapping.events.columns.event_type}) AS VARCHAR)"
+            own += [
+                (f"{name} means nothing here", f"{named} = {_quoted(name)}")
+                for name, meaning in self.mapping.events.meaning.items()
+                if not meaning
+            ]
+        return own
+
+    def _expressions(self, kind: Kind) -> dict[str, str]:
+        """Expression of each column in its type: as the mapping gives it, with meanings, defaults and first events."""
+        section = self._section(kind)
+        found = section.columns.model_dump()
+        if kind == "events":
+            found["event_type"] = _meant(found["event_type"], self.mapping.events.meaning)
+        expressions = {name: _cast(found[name], type_) for name, type_ in TYPES[kind].items()}
+        for name, value in section.defaults.items():
+            type_ = TYPES[kind][name]
+            given = f"nullif(trim({expressions[name]}), '')" if type_ == "VARCHAR" else expressions[name]
+            expressions[name] = f"coalesce({given}, CAST({_quoted(value)} AS {type_}))"
+        if kind == "users" and self.mapping.users.without_signup == "first event":
+            first = f"(SELECT first_at FROM shop.first_events WHERE who = {expressions['user_id']})"  # noqa: S608
+            usable = f"{expressions['signup_date']} BETWEEN TIMESTAMPTZ '1900-01-01' AND TIMESTAMPTZ '2200-01-01'"
+            expressions["signup_date"] = f"CASE WHEN {usable} THEN {expressions['signup_date']} ELSE {first} END"
+        return expressions
+
+    def _find_first_events(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make a table of the time of each user's first event, among those that are not left out on purpose."""
+        expressions = self._expressions("events")
+        connection.execute(
+            f"CREATE TABLE shop.first_events AS WITH raw AS ({_query(self.mapping.events.source)})"  # noqa: S608
+            f" SELECT {expressions['user_id']} AS who, min({expressions['timestamp']}) AS first_at FROM raw"
+            f" WHERE {expressions['timestamp']} >= TIMESTAMPTZ '1900-01-01'"
+            f" AND {_first(self._own_reasons('events'))} IS NULL GROUP BY 1"
+        )
+
     def _origin(self, source: str) -> str:
         """The file that the rows come from, where it is one that is read as it is: a text in SQL, or NULL."""
-        paths = self._paths(source) if source in self.mapping.files.tables else []
+        paths = self._paths(source) if source in self.mapping.file_tables else []
         return _quoted(paths[0].relative_to(self.base).as_posix()) if len(paths) == 1 else "NULL"
 
 
@@ -206,6 +294,13 @@ def _batches(connection: duckdb.DuckDBPyConnection, kind: Kind) -> Iterator[pa.R
 def _query(source: str) -> str:
     """A query as it is; the name of a table as a query of it."""
     return source if re.match(r"\s*(select|with|from)\b", source, re.IGNORECASE) else f"FROM {source}"
+
+
+def _meant(expression: str, meaning: dict[str, Meaning]) -> str:
+    """A text that says what an event of this name is."""
+    text = f"CAST(({expression}) AS VARCHAR)"
+    cases = "".join(f" WHEN {_quoted(name)} THEN {_quoted(found)}" for name, found in meaning.items() if found)
+    return f"CASE {text}{cases} ELSE {text} END" if cases else expression
 
 
 def _cast(expression: str, type_: str) -> str:
