@@ -84,3 +84,26 @@ def test_where_older_cohorts_have_had_more_time_nothing_is_compared() -> None:
     rows = cells_of([(90, 100), (60, 100)], [(90, 100), (30, 100)])
     assert differences(rows, Definition(periods=2))
     assert differences(rows, Definition(periods=2, measure="unbounded")) == []
+
+
+def test_where_all_are_alike_p_lies_below_the_level_in_the_share_of_shops_that_the_level_says() -> None:
+    draw = np.random.default_rng(2)
+    shops = 1_000
+    below = 0
+    for _ in range(shops):
+        rows = [(int(active), 300) for active in draw.binomial(300, 0.4, 12)]
+        (found,) = differences(cells_of([(1, 1)], rows), Definition(periods=2))
+        below += found.p < LEVEL
+    # Both sides: a test that never tells anything is as wrong as one that tells too much.
+    assert abs(below / shops - LEVEL) <= 4 * (LEVEL * (1 - LEVEL) / shops) ** 0.5
+
+
+def test_where_cohorts_are_not_alike_nearly_every_shop_shows_it() -> None:
+    draw = np.random.default_rng(3)
+    told = 0
+    for _ in range(100):
+        shares = np.linspace(0.3, 0.5, 12)
+        rows = [(int(active), 300) for active in draw.binomial(300, shares)]
+        (found,) = differences(cells_of([(1, 1)], rows), Definition(periods=2))
+        told += found.p_adjusted < LEVEL
+    assert told >= 95
