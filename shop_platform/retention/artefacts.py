@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,7 +20,7 @@ from shop_platform.retention.cells import Cell, largest_groups
 from shop_platform.retention.definition import Definition
 from shop_platform.retention.stored import read_cells
 
-#: A larger picture goes into the metadata without its numbers: Dagster keeps it with every materialisation.
+#: A larger picture goes into the metadata plainer, or not at all: Dagster keeps it with every materialisation.
 MOST_BYTES = 60_000
 
 #: Groups of a break-down that get a heatmap of their own.
@@ -92,11 +92,11 @@ def retention_heatmap(
         of_group = draw(stored.of(group), title=f"{title}: {group}")
         write_atomically(path.with_name(f"retention_heatmap_{number}_{_slug(group)}.png"), of_group)
     write_atomically(path, png)
-    small = png if len(png) < MOST_BYTES else draw(stored.of(None), title=title, numbers=False)
+    small = _small(png, partial(draw, stored.of(None), title=title, numbers=False))
     return dg.MaterializeResult(
         metadata=_facts(stored, len(png))
         | {
-            "heatmap": png_markdown(small, f"Heatmap: {stored.definition.title}"),
+            "heatmap": _shown(small, f"Heatmap: {stored.definition.title}"),
             "path": dg.MetadataValue.path(str(path)),
         },
         check_results=[
@@ -124,13 +124,16 @@ def retention_curves(context: dg.AssetExecutionContext, postgres: PostgresResour
 
     stored, the_shop = _read(postgres, context.run.run_id), shop.shop()
     title = f"{the_shop.title}: {stored.definition.title}"
-    png = draw_curves(stored.cells, stored.definition, title, stored.note, stored.facts, currency=the_shop.currency)
+    draw = partial(
+        draw_curves, stored.cells, stored.definition, title, stored.note, stored.facts, currency=the_shop.currency
+    )
+    png = draw()
     path = shop.folder() / "retention_curves.png"
     write_atomically(path, png)
     return dg.MaterializeResult(
         metadata=_facts(stored, len(png))
         | {
-            "curves": png_markdown(png, f"Curves: {stored.definition.title}"),
+            "curves": _shown(_small(png, partial(draw, cohorts=False)), f"Curves: {stored.definition.title}"),
             "path": dg.MetadataValue.path(str(path)),
         },
         check_results=[
@@ -169,6 +172,18 @@ def retention_export(context: dg.AssetExecutionContext, postgres: PostgresResour
         },
         check_results=[checks.holds_every_cell(path.read_bytes(), len(stored.cells))],
     )
+
+
+def _small(png: bytes, plainer: Callable[[], bytes]) -> bytes | None:
+    """The picture or its plainer form, the first that is small enough for the metadata; None where neither is."""
+    if len(png) < MOST_BYTES:
+        return png
+    plain = plainer()
+    return plain if len(plain) < MOST_BYTES else None
+
+
+def _shown(png: bytes | None, alt: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md("Too large to show here: open the file.") if png is None else png_markdown(png, alt)
 
 
 def _facts(stored: _Stored, size: int) -> dict[str, Any]:

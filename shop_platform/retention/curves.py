@@ -41,6 +41,7 @@ def draw_curves(
     facts: Mapping[str, str],
     *,
     currency: str = "",
+    cohorts: bool = True,
 ) -> bytes:
     """All cohorts together as a line with its 95 % interval, single cohorts faint behind it; or a line a group.
 
@@ -53,6 +54,7 @@ def draw_curves(
         note: from which data.
         facts: stored inside the PNG.
         currency: of revenue, where that is what is shown.
+        cohorts: draw single cohorts, where there is no break-down.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,7 +64,8 @@ def draw_curves(
     axes = figure.add_subplot()
     value = "revenue_per_user" if definition.measure == "revenue" else "rate"
     lines = _lines(cells, value)
-    faint = [] if any(cell.breakdown is not None for cell in cells) else _faint(cells, value, definition)
+    grouped = any(cell.breakdown is not None for cell in cells)
+    faint = _faint(cells, value, definition) if cohorts and not grouped else []
     for number, points in enumerate(faint):
         label = "single cohorts" if number == 0 else "_nolegend_"
         axes.plot(range(len(points)), points, color="#9a9a9a", linewidth=0.8, alpha=0.7, label=label, zorder=1)
