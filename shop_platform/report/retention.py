@@ -9,8 +9,6 @@ from typing import Any
 from shop_platform.retention.definition import Definition
 from shop_platform.retention.differences import sentence
 
-_ORDINALS = ("first", "second", "third", "fourth")
-
 #: How people say in which calendar period users began.
 _WHEN = {
     "day": lambda day: f"on {day}",
@@ -128,10 +126,21 @@ def tables(results: dict[str, Any]) -> list[dict[str, Any]]:
                 for cohort, cells in cohorts.items()
             ],
             "pooled": [
-                row | {"users_unrecorded": 0, "few_users": row["users_observed"] < definition.least_users}
+                row
+                | {
+                    "users_unrecorded": _unrecorded(cohorts, row["period"]),
+                    "few_users": row["users_observed"] < definition.least_users,
+                }
                 for row in results["pooled_retention"] or []
                 if row["breakdown"] == name
             ],
         }
         for name, cohorts in found.items()
     ]
+
+
+def _unrecorded(cohorts: dict[str, list[dict[str, Any]]], period: int) -> int:
+    """Users of all cohorts in whose period the shop recorded nothing."""
+    return sum(
+        int(cell["users_unrecorded"]) for cells in cohorts.values() for cell in cells if cell["period"] == period
+    )

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,11 +16,11 @@ from shop_platform.records import read_record
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import checks
-from shop_platform.retention.cells import Cell
+from shop_platform.retention.cells import Cell, largest_groups
 from shop_platform.retention.definition import Definition
 from shop_platform.retention.stored import read_cells
 
-#: A larger picture goes into the metadata without its numbers: Dagster keeps it with every materialisation.
+#: A larger picture goes into the metadata plainer, or not at all: Dagster keeps it with every materialisation.
 MOST_BYTES = 60_000
 
 #: Groups of a break-down that get a heatmap of their own.
@@ -69,7 +69,7 @@ def _cohorts(cells: Sequence[Cell]) -> int:
     deps=["cohort_retention"],
     description="The retention matrix as a picture, one more for each group of a break-down. Periods that nobody has "
     "lived through yet are hatched, those in which the shop recorded nothing are crossed out.",
-    code_version="3",
+    code_version="4",
     check_specs=[checks.IS_A_PICTURE],
 )
 def retention_heatmap(
@@ -88,16 +88,15 @@ def retention_heatmap(
     path = shop.folder() / "retention_heatmap.png"
     for old in shop.folder().glob("retention_heatmap_*.png"):
         old.unlink()
-    groups = sorted({cell.breakdown for cell in stored.cells if cell.breakdown})
-    for number, group in enumerate(groups[:MOST_HEATMAPS], start=1):
+    for number, group in enumerate(largest_groups(stored.cells, MOST_HEATMAPS), start=1):
         of_group = draw(stored.of(group), title=f"{title}: {group}")
         write_atomically(path.with_name(f"retention_heatmap_{number}_{_slug(group)}.png"), of_group)
     write_atomically(path, png)
-    small = png if len(png) < MOST_BYTES else draw(stored.of(None), title=title, numbers=False)
+    small = _small(png, partial(draw, stored.of(None), title=title, numbers=False))
     return dg.MaterializeResult(
         metadata=_facts(stored, len(png))
         | {
-            "heatmap": png_markdown(small, f"Heatmap: {stored.definition.title}"),
+            "heatmap": _shown(small, f"Heatmap: {stored.definition.title}"),
             "path": dg.MetadataValue.path(str(path)),
         },
         check_results=[
@@ -115,7 +114,7 @@ def retention_heatmap(
     deps=["cohort_retention"],
     description="Retention by period as curves with their 95 % interval: all cohorts together, or each group of a "
     "break-down.",
-    code_version="1",
+    code_version="2",
     check_specs=[checks.ARE_A_PICTURE],
 )
 def retention_curves(context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource) -> Materialized:
@@ -125,13 +124,16 @@ def retention_curves(context: dg.AssetExecutionContext, postgres: PostgresResour
 
     stored, the_shop = _read(postgres, context.run.run_id), shop.shop()
     title = f"{the_shop.title}: {stored.definition.title}"
-    png = draw_curves(stored.cells, stored.definition, title, stored.note, stored.facts, currency=the_shop.currency)
+    draw = partial(
+        draw_curves, stored.cells, stored.definition, title, stored.note, stored.facts, currency=the_shop.currency
+    )
+    png = draw()
     path = shop.folder() / "retention_curves.png"
     write_atomically(path, png)
     return dg.MaterializeResult(
         metadata=_facts(stored, len(png))
         | {
-            "curves": png_markdown(png, f"Curves: {stored.definition.title}"),
+            "curves": _shown(_small(png, partial(draw, cohorts=False)), f"Curves: {stored.definition.title}"),
             "path": dg.MetadataValue.path(str(path)),
         },
         check_results=[
@@ -170,6 +172,18 @@ def retention_export(context: dg.AssetExecutionContext, postgres: PostgresResour
         },
         check_results=[checks.holds_every_cell(path.read_bytes(), len(stored.cells))],
     )
+
+
+def _small(png: bytes, plainer: Callable[[], bytes]) -> bytes | None:
+    """The picture or its plainer form, the first that is small enough for the metadata; None where neither is."""
+    if len(png) < MOST_BYTES:
+        return png
+    plain = plainer()
+    return plain if len(plain) < MOST_BYTES else None
+
+
+def _shown(png: bytes | None, alt: str) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md("Too large to show here: open the file.") if png is None else png_markdown(png, alt)
 
 
 def _facts(stored: _Stored, size: int) -> dict[str, Any]:

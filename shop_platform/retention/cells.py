@@ -148,6 +148,16 @@ def pool(cells: Iterable[Cell]) -> list[Pooled]:
     return pooled
 
 
+def largest_groups(cells: Iterable[Cell], most: int) -> dict[str, int]:
+    """The groups of a break-down with the most users, at most so many, largest first, with their users."""
+    sizes: dict[str, dict[dt.date, int]] = {}
+    for cell in cells:
+        if cell.breakdown is not None:
+            sizes.setdefault(cell.breakdown, {})[cell.cohort] = cell.cohort_size
+    users = {group: sum(cohorts.values()) for group, cohorts in sizes.items()}
+    return dict(sorted(users.items(), key=lambda item: (-item[1], item[0]))[:most])
+
+
 def problems(cells: Sequence[Cell], users: int, periods: int) -> list[str]:
     """What contradicts the definition in a matrix made from `users` users; empty when nothing does."""
     found: list[str] = []

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from shop_platform.retention.counting import Basis
+from shop_platform.retention.spreadsheet import FORMULAS
 from shop_platform.retention.summaries import Refreshed
 
 KEEPS_ITS_DEFINITION = dg.AssetCheckSpec(
@@ -101,7 +102,7 @@ def is_a_picture(spec: dg.AssetCheckSpec, facts: Mapping[str, str], run_id: str,
 def holds_every_cell(content: bytes, cells: int) -> dg.AssetCheckResult:
     """Result of `HOLDS_EVERY_CELL`, from the file as it was written."""
     rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig"), newline="")))
-    formulas = sum(field.startswith(("=", "+", "-", "@", "\t", "\r")) for row in rows for field in row)
+    formulas = sum(field.startswith(FORMULAS) for row in rows for field in row)
     return dg.AssetCheckResult(
         check_name=HOLDS_EVERY_CELL.name,
         passed=len(rows) == cells + 1 and not formulas,

@@ -47,11 +47,15 @@ def differences(cells: Sequence[Cell], definition: Definition) -> list[Differenc
     """A test for each period from 1 on, or for 0 where there is no other: among cohorts, then among groups.
 
     A period is left out where fewer than two rows have expected counts of active and of inactive users of 5 or more.
+    Users are compared at the same age. "Active in the period or later" is not tested: older cohorts have had more time
+    for it, so that they would differ where all users are alike.
 
     Args:
         cells: of all break-downs.
         definition: how they were counted.
     """
+    if definition.measure == "unbounded":
+        return []
     whole = [(cell.period, cell.active_users, cell.users_observed) for cell in cells if cell.breakdown is None]
     groups = [
         (row.period, row.active_users, row.users_observed)
@@ -101,13 +105,17 @@ def _chi_squared(counts: Sequence[tuple[int, int]]) -> tuple[int, float, float] 
     """Rows compared, statistic and p, over the rows that are large enough; None where fewer than two are."""
     from scipy.stats import chi2_contingency
 
-    total = sum(map(sum, counts))
-    if not total:
-        return None
-    share = sum(active for active, _ in counts) / total
-    large = [row for row in counts if min(share, 1 - share) * sum(row) >= _LEAST_EXPECTED]
-    if len(large) < 2 or not all(map(sum, zip(*large, strict=True))):
-        return None
+    large = list(counts)
+    while True:
+        total = sum(map(sum, large))
+        share = min(map(sum, zip(*large, strict=True)), default=0) / total if total else 0.0
+        # What is left out changes the share that is expected of the others.
+        still = [row for row in large if share * sum(row) >= _LEAST_EXPECTED]
+        if len(still) < 2:
+            return None
+        if len(still) == len(large):
+            break
+        large = still
     result = chi2_contingency(large, correction=False)
     return len(large), float(result.statistic), float(result.pvalue)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.pictures import small_png
@@ -24,6 +25,15 @@ _COLUMNS_WITH_NUMBERS = 26
 #: Cells without a rate: grey and hatched, which the scale is not, each in its own way.
 _NOT_YET: dict[str, Any] = {"facecolor": "#f1f1f1", "edgecolor": "#b9b9b9", "hatch": "////", "linewidth": 0.0}
 _NOT_RECORDED: dict[str, Any] = {"facecolor": "#dcdcdc", "edgecolor": "#8a8a8a", "hatch": "xxx", "linewidth": 0.0}
+
+#: What marks few users where there are no numbers: legible on the lightest and on the darkest cell.
+_DOT: dict[str, Any] = {
+    "linestyle": "", "marker": "o", "markersize": 4.5, "markerfacecolor": "white", "markeredgecolor": "black",
+    "markeredgewidth": 0.8,
+}  # fmt: skip
+
+#: Steps of the colour scale: so few that a picture of 96 colours shows each nearly as it is, in cells and beside them.
+_STEPS = 20
 
 #: How a cohort is called, by its unit.
 _ROWS: dict[str, Callable[[dt.date], str]] = {
@@ -56,6 +66,7 @@ def draw_heatmap(
         numbers: write the values into the cells, where these are large enough.
     """
     import seaborn as sns
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -69,23 +80,24 @@ def draw_heatmap(
     figure = Figure(figsize=(width, 2.7 + (max(rows, 4) + 1.4) * height), layout="constrained")
     FigureCanvasAgg(figure)
     axes, below = figure.subplots(2, 1, height_ratios=(rows, 1), sharex=False)
-    # Period 0 is near 100 % by nature: the scale ends where the others do, so that they can be told apart.
-    later = values.iloc[:, 1:] if columns > 1 else values
-    top = float(later.max().max())
+    top = top_of_scale(cells, value, definition)
     scale: dict[str, Any] = {
-        "cmap": "YlGnBu",
+        "cmap": colormaps["YlGnBu"].resampled(_STEPS),
         "vmin": 0,
-        "vmax": top if top > 0 else 1,
+        "vmax": top,
         "linewidths": 0.6,
         "linecolor": "white",
     }
-    shown = _money if money else _percent
+    shown = partial(_money, top=top) if money else _percent
     label = f"revenue a user, {currency}".rstrip(", ") if money else "active users"
     bar: dict[str, Any] = {
         "format": lambda number, _: shown(number),
         "label": label,
         "extend": "max",
-        "extendfrac": 0.03,
+        "extendfrac": 0.2 / (0.72 * figure.get_figheight()),
+        "aspect": 4 * figure.get_figheight(),
+        "fraction": 0.9 / width,
+        "pad": 0.15 / width,
     }
     pooled = pool(cells)
     sns.heatmap(values, ax=axes, cbar=False, **scale)
@@ -93,10 +105,12 @@ def draw_heatmap(
     figure.colorbar(axes.collections[0], ax=[axes, below], **bar)
     if numbers:
         _write_numbers(axes, [_numbered(cell, getattr(cell, value), values, definition) for cell in cells], shown, text)
-        row = [(p.period, 0, getattr(p, value), "", "normal") for p in pooled]
+        row = [(p.period, 0, getattr(p, value), "", "italic" if _few(p, definition) else "normal") for p in pooled]
         _write_numbers(below, row, shown, text)
+    else:
+        _write_dots(axes, [cell for cell in cells if _few(cell, definition)], values)
     _hatch(axes, values, cells)
-    _hatch(below, values, [], pooled)
+    _hatch_pooled(below, pooled, cells)
     _label(axes, below, values, cells, definition, text)
     figure.suptitle(textwrap.fill(title, round(width * 10)), x=0.01, ha="left", fontsize=11)
     words = "\n".join(textwrap.fill(each, round(width * 15)) for each in (definition.text, note))
@@ -110,12 +124,24 @@ def row_name(cohort: dt.date, definition: Definition) -> str:
     return _ROWS[definition.cohort](cohort)
 
 
+def top_of_scale(cells: Sequence[Cell], value: str, definition: Definition) -> float:
+    """Where the colours end: at the largest value of a period after 0, which is near 100 % by nature.
+
+    Cells with few users don't count, where there are others: one of them could wash out all the rest.
+    """
+    known = [(cell, getattr(cell, value)) for cell in cells if getattr(cell, value) is not None]
+    later = [(cell, number) for cell, number in known if cell.period > 0] or known
+    firm = [number for cell, number in later if not _few(cell, definition)] or [number for _, number in later]
+    return max(firm, default=0.0) or 1.0
+
+
 def _percent(number: float) -> str:
     return f"{number:.0%}"
 
 
-def _money(number: float) -> str:
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+def _money(number: float, top: float) -> str:
+    """With the same decimals in every cell: two where the largest are small, none where they are not."""
+    return f"{number:,.{0 if top >= 100 else 1 if top >= 10 else 2}f}"
 
 
 def _pooled_row(pooled: Sequence[Pooled], value: str) -> pd.DataFrame:
@@ -134,7 +160,7 @@ def _numbered(cell: Cell, number: float | None, values: pd.DataFrame, definition
     return cell.period, row, number, mark, "italic" if _few(cell, definition) else "normal"
 
 
-def _few(cell: Cell, definition: Definition) -> bool:
+def _few(cell: Cell | Pooled, definition: Definition) -> bool:
     return 0 < cell.users_observed < definition.least_users
 
 
@@ -163,7 +189,15 @@ def _write_numbers(axes: Axes, numbers: Sequence[_Number], shown: Callable[[floa
         )
 
 
-def _hatch(axes: Axes, values: pd.DataFrame, cells: Sequence[Cell], pooled: Sequence[Pooled] = ()) -> None:
+def _write_dots(axes: Axes, few: Sequence[Cell], values: pd.DataFrame) -> None:
+    """A dot in each cell with few users, where there is no room for numbers in brackets."""
+    rows = {cohort: row for row, cohort in enumerate(values.index)}
+    places = [(cell.period + 0.5, rows[cell.cohort] + 0.5) for cell in few]
+    if places:
+        axes.plot(*zip(*places, strict=True), **_DOT)
+
+
+def _hatch(axes: Axes, values: pd.DataFrame, cells: Sequence[Cell]) -> None:
     from matplotlib.patches import Rectangle
 
     rows = list(values.index)
@@ -171,9 +205,17 @@ def _hatch(axes: Axes, values: pd.DataFrame, cells: Sequence[Cell], pooled: Sequ
         if cell.rate is None:
             style = _NOT_RECORDED if cell.users_unrecorded else _NOT_YET
             axes.add_patch(Rectangle((cell.period, rows.index(cell.cohort)), 1, 1, **style))
+
+
+def _hatch_pooled(axes: Axes, pooled: Sequence[Pooled], cells: Sequence[Cell]) -> None:
+    """Nothing was recorded in a period of all cohorts where it was not for any that has lived through it."""
+    from matplotlib.patches import Rectangle
+
+    silent = {cell.period for cell in cells if cell.users_unrecorded}
     for each in pooled:
         if each.rate is None:
-            axes.add_patch(Rectangle((each.period, 0), 1, 1, **_NOT_YET))
+            style = _NOT_RECORDED if each.period in silent else _NOT_YET
+            axes.add_patch(Rectangle((each.period, 0), 1, 1, **style))
 
 
 def _label(
@@ -207,8 +249,9 @@ def _explain(axes: Axes, cells: Sequence[Cell], definition: Definition, *, numbe
         entries.append(Patch(**_NOT_RECORDED, label="the shop recorded nothing"))
     if numbers and any(0 < cell.users_observed + cell.users_unrecorded < cell.cohort_size for cell in cells):
         entries.append(_sign("$*$", f"only part of the cohort has lived through the {definition.unit}"))
-    if numbers and any(_few(cell, definition) for cell in cells):
-        entries.append(_sign("$( )$", f"fewer than {definition.least_users} users observed"))
+    if any(_few(cell, definition) for cell in cells):
+        label = f"fewer than {definition.least_users} users observed"
+        entries.append(_sign("$( )$", label) if numbers else Line2D([], [], label=label, **_DOT))
     if entries:
         axes.legend(
             handles=entries, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, frameon=False,

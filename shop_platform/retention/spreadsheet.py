@@ -10,8 +10,8 @@ from itertools import groupby
 from shop_platform.retention.cells import Cell
 from shop_platform.retention.definition import Definition
 
-#: With these in front, a spreadsheet takes a text for a formula (OWASP, "CSV Injection").
-_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+#: With these in front, a spreadsheet takes a text for a formula (OWASP, "CSV Injection"); the last are full-width.
+FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 _LONG = (
     "breakdown", "cohort", "period", "cohort_size", "users_observed", "users_unrecorded", "active_users", "rate",
@@ -54,6 +54,6 @@ def _csv(rows: Iterable[Sequence[object]]) -> bytes:
 
 
 def _safe(value: object) -> object:
-    if isinstance(value, str) and value.startswith(_FORMULAS):
+    if isinstance(value, str) and value.startswith(FORMULAS):
         return f"'{value}"
     return str(value).lower() if isinstance(value, bool) else value

@@ -22,6 +22,7 @@ from shop_platform.records import write_record
 from shop_platform.report.assets import shop_report
 from shop_platform.report.page import SECTIONS, line_of, missing_sections, render
 from shop_platform.report.results import collect_results
+from shop_platform.report.retention import tables
 from shop_platform.report.sentences import lead
 from shop_platform.report.terminal import print_results
 from shop_platform.resources.postgres import PostgresResource
@@ -452,3 +453,19 @@ def test_sentences_follow_the_definition(definition: Definition, sentence: str) 
 def test_what_is_not_known_is_told_with_its_reason() -> None:
     assert about(Definition(), 0, 0) == ["One cell of the retention matrix can't be known yet."]
     assert about(Definition(), 0, 0, unrecorded=9) == ["One cell can't be known: the shop recorded nothing then."]
+
+
+def test_all_cohorts_together_lack_a_number_for_the_reason_that_they_do() -> None:
+    def row_of(unrecorded: int) -> dict[str, Any]:
+        cell = make_cell(Counts(None, dt.date(2025, 3, 1), 0, 200, 0, unrecorded, 0, None))
+        (table,) = tables(
+            {
+                "cohort_retention": [vars(cell) | {"cohort": "2025-03-01"}],
+                "pooled_retention": [vars(row) for row in pool([cell])],
+                "retention_basis": BASIS | {"definition_settings": Definition().as_record()},
+            }
+        )
+        return dict(table["pooled"][0])
+
+    assert row_of(0)["users_unrecorded"] == 0
+    assert row_of(9)["users_unrecorded"] == 9

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_platform.retention.cells import Cell, Counts, make_cell, matrix, pool, problems, wilson
+from shop_platform.retention.cells import Cell, Counts, largest_groups, make_cell, matrix, pool, problems, wilson
 
 JANUARY, FEBRUARY = dt.date(2025, 1, 1), dt.date(2025, 2, 1)
 
@@ -126,3 +126,15 @@ def test_a_right_matrix_has_no_problems() -> None:
 )
 def test_each_contradiction_is_found(cells: list[Cell], complaint: str) -> None:
     assert any(complaint in found for found in problems(cells, users=10, periods=2))
+
+
+def test_the_largest_groups_are_those_with_the_most_users() -> None:
+    sizes = {"a": 5, "b": 9, "c": 5, None: 50}
+    cells = [
+        make_cell(Counts(group, cohort, period, size, 0, 0, 0, None))
+        for group, size in sizes.items()
+        for cohort in (JANUARY, FEBRUARY)
+        for period in range(3)
+    ]
+    assert list(largest_groups(cells, 2).items()) == [("b", 18), ("a", 10)]
+    assert largest_groups([], 2) == {}

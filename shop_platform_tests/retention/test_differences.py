@@ -72,3 +72,38 @@ def test_groups_that_differ_are_found_and_told() -> None:
     assert sentence(found, "cohorts", "week") == "That the cohorts differ at all can't be shown (p = 1, 5 compared)."
     assert sentence(found, "groups", "week") == "The groups differ, most clearly in week 1 (p < 0.001, 2 compared)."
     assert sentence([], "groups", "week") is None
+
+
+def test_the_expected_counts_are_those_of_the_cohorts_that_are_compared() -> None:
+    # Twenty tiny cohorts are left out; by their share alone would the other two be expected to have 29 active users.
+    rows = [(1, 100), (2, 100), *[(4, 4)] * 20]
+    assert differences(cells_of([(1, 1)], rows), Definition(periods=2)) == []
+
+
+def test_where_older_cohorts_have_had_more_time_nothing_is_compared() -> None:
+    rows = cells_of([(90, 100), (60, 100)], [(90, 100), (30, 100)])
+    assert differences(rows, Definition(periods=2))
+    assert differences(rows, Definition(periods=2, measure="unbounded")) == []
+
+
+def test_where_all_are_alike_p_lies_below_the_level_in_the_share_of_shops_that_the_level_says() -> None:
+    draw = np.random.default_rng(2)
+    shops = 1_000
+    below = 0
+    for _ in range(shops):
+        rows = [(int(active), 300) for active in draw.binomial(300, 0.4, 12)]
+        (found,) = differences(cells_of([(1, 1)], rows), Definition(periods=2))
+        below += found.p < LEVEL
+    # Both sides: a test that never tells anything is as wrong as one that tells too much.
+    assert abs(below / shops - LEVEL) <= 4 * (LEVEL * (1 - LEVEL) / shops) ** 0.5
+
+
+def test_where_cohorts_are_not_alike_nearly_every_shop_shows_it() -> None:
+    draw = np.random.default_rng(3)
+    told = 0
+    for _ in range(100):
+        shares = np.linspace(0.3, 0.5, 12)
+        rows = [(int(active), 300) for active in draw.binomial(300, shares)]
+        (found,) = differences(cells_of([(1, 1)], rows), Definition(periods=2))
+        told += found.p_adjusted < LEVEL
+    assert told >= 95

@@ -6,17 +6,20 @@ import datetime as dt
 import io
 from collections.abc import Callable
 from decimal import Decimal
+from itertools import pairwise
 
 import dagster as dg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from shop_platform.pictures import read_facts
 from shop_platform.retention.cells import Cell, Counts, make_cell
 from shop_platform.retention.checks import ARE_A_PICTURE, IS_A_PICTURE, is_a_picture
-from shop_platform.retention.curves import draw_curves
+from shop_platform.retention.curves import SPACING, apart, axis_top, draw_curves
 from shop_platform.retention.definition import Definition
-from shop_platform.retention.heatmap import draw_heatmap, row_name
+from shop_platform.retention.heatmap import draw_heatmap, row_name, top_of_scale
 
 
 def cells_of(cohorts: int, periods: int = 8, groups: tuple[str | None, ...] = (None,)) -> list[Cell]:
@@ -105,3 +108,49 @@ def test_a_picture_that_is_not_of_this_run_or_lacks_a_cohort_is_noticed(spec: dg
 )
 def test_a_row_is_called_what_people_call_the_cohort(cohort: str, name: str) -> None:
     assert row_name(dt.date(2025, 5, 1), Definition(cohort=cohort)) == name  # type: ignore[arg-type]
+
+
+def cell_of(period: int, active: int, observed: int) -> Cell:
+    return make_cell(Counts(None, dt.date(2025, 1, 1), period, 1_000, observed, 0, active, None))
+
+
+def test_colours_end_at_the_largest_later_value_that_is_no_chance_of_few_users() -> None:
+    cells = [cell_of(0, 99, 100), cell_of(1, 40, 100), cell_of(2, 3, 3)]
+    assert top_of_scale(cells, "rate", Definition()) == 0.4
+    assert top_of_scale(cells, "rate", Definition(least_users=1)) == 1
+    assert top_of_scale([cell_of(0, 1, 4)], "rate", Definition()) == 0.25
+    assert top_of_scale([cell_of(1, 0, 100)], "rate", Definition()) == 1
+
+
+def test_the_colours_of_the_scale_survive_the_smaller_file() -> None:
+    import matplotlib as mpl
+    import numpy as np
+
+    cells = [
+        make_cell(Counts(None, dt.date(2020 + row, 1, 1), period, 100, 100, 0, 5 * ((row + period) % 10), None))
+        for row in range(12)
+        for period in range(8)
+    ]
+    pixels = np.asarray(Image.open(io.BytesIO(draw_heatmap(cells, Definition(), "A shop", "", {}))).convert("RGB"))
+    kept = np.unique(pixels.reshape(-1, 3), axis=0).astype(int)
+    for colour in 255 * mpl.colormaps["YlGnBu"].resampled(20)(range(20))[:, :3]:
+        assert np.linalg.norm(kept - colour, axis=1).min() < 10
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_names_of_lines_stay_beside_the_axis_and_do_not_overlap(wished: list[float]) -> None:
+    places = apart(sorted(wished))
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
+    assert all(later - earlier >= SPACING - 1e-9 for earlier, later in pairwise(places))
+
+
+def test_names_that_have_room_stand_at_the_ends_of_their_lines() -> None:
+    assert apart([0.1, 0.5, 0.9]) == pytest.approx([0.1, 0.5, 0.9])
+    assert apart([0.2, 0.2, 0.9]) == pytest.approx([0.2 - SPACING / 2, 0.2 + SPACING / 2, 0.9])
+
+
+def test_period_0_does_not_press_the_others_flat() -> None:
+    assert axis_top(first=0.98, later=0.4) == pytest.approx(0.432)
+    assert axis_top(first=0.5, later=0.4) == pytest.approx(0.54)
+    assert axis_top(first=0.98, later=0) == pytest.approx(0.98 * 1.08)
+    assert axis_top(first=0, later=0) == 1

@@ -17,7 +17,19 @@ from shop_platform.retention.checks import holds_every_cell
 from shop_platform.retention.definition import Definition
 from shop_platform.retention.spreadsheet import long_csv, matrix_csv
 
-NASTY = ['=cmd|" /C calc"!A1', "+1", "-1", "@SUM(A1)", "\tx", "\r\n=1", 'a "quoted"; field', "Zürich", "", "(none)"]
+NASTY = [
+    '=cmd|" /C calc"!A1',
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\tx",
+    "\r\n=1",
+    'a "quoted"; field',
+    "Zürich",
+    "",
+    "(none)",
+    "\uff1d1",
+]
 
 
 def cells_of(*groups: str | None) -> list[Cell]:
@@ -44,7 +56,7 @@ def test_no_text_is_a_formula_and_none_is_lost(group: str) -> None:
         matrix_csv(cells_of(group), Definition(periods=3)),
     ):
         for row in rows_of(content)[1:]:
-            assert not row[0].startswith(("=", "+", "-", "@", "\t", "\r"))
+            assert not row[0].startswith(("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20"))
             assert row[0].removeprefix("'") == group.removeprefix("'")
 
 
