@@ -49,7 +49,7 @@ def define_cohort_retention(*, by_segment: bool) -> dg.AssetsDefinition:
         description="Of the users of a cohort, how many are active in each period after their start, among those whose "
         "period is over and was recorded: one row a cell, with a Wilson 95 % interval. By default months of signup and "
         "the weeks 0 to 7 after each user's own signup.",
-        code_version="3",
+        code_version="4",
         metadata={"dagster/column_schema": column_schema(_SCHEMA), "dagster/table_name": "analytics.cohort_retention"},
         check_specs=[checks.KEEPS_ITS_DEFINITION, checks.AGREES_WITH_EVENTS, checks.DATA_END_IS_PAST],
     )(_cohort_retention)

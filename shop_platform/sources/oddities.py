@@ -18,6 +18,9 @@ Oddity = tuple[str, str, str | None]
 #: Share of all events from which one user is a robot, or many people under one account.
 _ROBOT = 0.2
 
+#: How a text ends that says in which zone its time is.
+_WITH_ZONE = r":\d\d(\.\d+)? ?(Z|[+-]\d\d(:?\d\d)?)$"
+
 #: Days without any event, and days since the last one, that are worth a word.
 _SILENCE, _OLD = 7, 90
 
@@ -40,9 +43,10 @@ def _about_zones(connection: duckdb.DuckDBPyConnection, mapping: Mapping) -> Ite
     if mapping.shop.naive_times is not None or "time_zone" in mapping.shop.model_fields_set:
         return
     expression = mapping.events.columns.timestamp
+    with_zone = f"regexp_matches(CAST({expression} AS VARCHAR), '{_WITH_ZONE}')"
     row = connection.execute(
-        f"SELECT count(*), count(*) FILTER (WHERE typeof({expression}) IN ('TIMESTAMP', 'DATE') OR typeof({expression})"  # noqa: S608
-        f" = 'VARCHAR' AND NOT regexp_matches(CAST({expression} AS VARCHAR), ':\\d\\d(\\.\\d+)? ?(Z|[+-]\\d\\d(:?\\d\\d)?)$'))"
+        f"SELECT count(*), count(*) FILTER (WHERE typeof({expression}) IN ('TIMESTAMP', 'DATE')"  # noqa: S608  the mapping's
+        f" OR typeof({expression}) = 'VARCHAR' AND NOT {with_zone})"
         f" FROM (SELECT * FROM ({query_of(mapping.events.source)}) LIMIT 10000) WHERE ({expression}) IS NOT NULL"
     ).fetchone()
     if row and row[0] and row[1] > row[0] / 2:
