@@ -169,7 +169,8 @@ class TestDemo:
         refreshed = run("refresh")
         assert refreshed.returncode == 0, refreshed.stdout + refreshed.stderr
         assert materialised(refreshed.stdout) == {
-            "activity_summaries", "cohort_retention", "retention_heatmap", "shop_report",
+            "activity_summaries", "cohort_retention", "retention_heatmap", "retention_curves", "retention_export",
+            "shop_report",
         }  # fmt: skip
         assert "segmentation: No new search logs." in refreshed.stdout
         with Elasticsearch(environment["ELASTICSEARCH_URL"]) as client:
@@ -286,7 +287,7 @@ def test_the_ui_answers_on_loopback_and_ends_with_all_that_it_started(environmen
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=15) == 0
-    assert len(names) == 16
+    assert len(names) == 18
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []
 

@@ -151,12 +151,9 @@ class Definition:
     @property
     def title(self) -> str:
         """What the matrix shows, such as "share of users active in the weeks after their signup"."""
-        what = {
-            "n-period": "share of users active in",
-            "unbounded": "share of users active in or after",
-            "revenue": "revenue per user in",
-        }[self.measure]
-        return f"{what} the {self.unit}s after their {self._start}"
+        since = "from the cohort's first day on" if self.anchor == "cohort" else f"after their {self._start}"
+        what = "revenue per user in" if self.measure == "revenue" else "share of users active in"
+        return f"{what} the {self.unit}s {since}" + (", or later" if self.measure == "unbounded" else "")
 
     def sentences(self) -> list[str]:
         """How the matrix is counted, in full sentences that stand on every chart."""

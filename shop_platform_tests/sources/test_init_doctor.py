@@ -28,6 +28,13 @@ from shop_platform_tests.sources.test_servers import theirs as theirs
 RETAIL = Path(__file__).resolve().parents[3] / "shared" / "data" / "online_retail.parquet"
 
 
+@pytest.fixture(autouse=True)
+def _environment_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command hands its options on through the environment: whatever it sets goes after each test."""
+    for name in ("SHOP_CONFIG", "SHOP_DATA"):
+        monkeypatch.setenv(name, "")
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, list(arguments))
 
