@@ -41,8 +41,20 @@ class Counts(NamedTuple):
     revenue: Decimal | None
 
 
+class _Earning:
+    """Whoever has revenue from users who are observed."""
+
+    users_observed: int
+    revenue: Decimal | None
+
+    @property
+    def revenue_per_user(self) -> float | None:
+        """Revenue of a user observed, on average; None where that is not known."""
+        return None if self.revenue is None else float(self.revenue) / self.users_observed
+
+
 @dataclass(frozen=True)
-class Cell:
+class Cell(_Earning):
     """One cohort in one period.
 
     Attributes:
@@ -65,14 +77,9 @@ class Cell:
     rate_high: float | None
     revenue: Decimal | None = None
 
-    @property
-    def revenue_per_user(self) -> float | None:
-        """Revenue of a user observed, on average; None where that is not known."""
-        return None if self.revenue is None else float(self.revenue) / self.users_observed
-
 
 @dataclass(frozen=True)
-class Pooled:
+class Pooled(_Earning):
     """All cohorts together in one period, so each weighted by its observed users; attributes as in `Cell`."""
 
     breakdown: str | None
@@ -84,11 +91,6 @@ class Pooled:
     rate_low: float | None
     rate_high: float | None
     revenue: Decimal | None = None
-
-    @property
-    def revenue_per_user(self) -> float | None:
-        """Revenue of a user observed, on average; None where that is not known."""
-        return None if self.revenue is None else float(self.revenue) / self.users_observed
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
