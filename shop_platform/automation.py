@@ -11,6 +11,8 @@ from shop_platform.performance.queries import measured_queries
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
+from shop_platform.retention.counting import defined_otherwise
+from shop_platform.retention.definition import Definition
 from shop_platform.segmentation.freshness import LogState, log_state
 from shop_platform.settings import load_settings
 
@@ -77,13 +79,18 @@ def _is_running(context: dg.SensorEvaluationContext, assets: Iterable[str]) -> b
 
 
 def _events_decision(
-    context: dg.SensorEvaluationContext, postgres: PostgresResource, consumer: str, assets: Sequence[str]
+    context: dg.SensorEvaluationContext,
+    postgres: PostgresResource,
+    consumer: str,
+    assets: Sequence[str],
+    otherwise: str = "",
 ) -> dg.SensorResult | dg.SkipReason:
+    """Decide by the state of the events; and, where it is given, by what else should be otherwise than it was."""
     with postgres.connect() as connection:
         state = event_state(connection)
         consumed = consumed_state(connection, consumer)
     return decide(
-        state=str(state),
+        state=f"{state}{otherwise}",
         consumed=None if consumed is None else str(consumed),
         cursor=context.cursor,
         running=_is_running(context, assets),
@@ -142,13 +149,15 @@ def performance_refresh(
     asset_selection=list(RETENTION),
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="New, changed or deleted events: compute the cohorts again.",
+    description="New, changed or deleted events and users, or another definition: count the cohorts again.",
 )
 def retention_refresh(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult | dg.SkipReason:
-    """Ask for the cohort matrix and its heatmap."""
-    return _events_decision(context, postgres, RETENTION[0], RETENTION)
+    """Ask for the cohort matrix and what shows it; also where the settings define it otherwise than it was counted."""
+    with postgres.connect() as connection:
+        redefined = defined_otherwise(connection, Definition.of(load_settings(), postgres.time_zone))
+    return _events_decision(context, postgres, RETENTION[0], RETENTION, redefined)
 
 
 def by_segment() -> bool:

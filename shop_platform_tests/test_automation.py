@@ -15,9 +15,11 @@ from shop_platform.changes import event_state, mark_consumed
 from shop_platform.commerce.loading import load_or_refuse
 from shop_platform.definitions import build_defs
 from shop_platform.errors import SourceError
+from shop_platform.records import write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
+from shop_platform.retention.definition import Definition
 from shop_platform.settings import load_settings
 from shop_platform.sources.load import load_shop
 
@@ -180,6 +182,20 @@ def test_a_source_that_can_not_be_read_is_an_error_and_not_nothing_new(files: Pa
     (files / "users.csv").unlink()
     with pytest.raises(SourceError, match=r"There is no file users\.csv"):
         look(postgres)
+
+
+def test_another_definition_of_retention_is_noticed(
+    postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.connect() as connection:
+        mark_consumed(connection, "cohort_retention", event_state(connection))
+        write_record(connection, "cohort_retention", "run", {"definition_settings": Definition().as_record()})
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert "No new events" in tick(automation.retention_refresh, instance, postgres=postgres)[2]
+        monkeypatch.setenv("SHOP_RETENTION_COHORT", "week")
+        asked, cursor, _ = tick(automation.retention_refresh, instance, postgres=postgres)
+        assert asked == set(automation.RETENTION)
+        assert "asked for already" in tick(automation.retention_refresh, instance, cursor, postgres=postgres)[2]
 
 
 def test_a_deleted_event_is_noticed(postgres: PostgresResource) -> None:

@@ -70,6 +70,14 @@ def read_basis(connection: Connection, definition: Definition) -> Basis:
     return Basis(*row)
 
 
+def defined_otherwise(connection: Connection, definition: Definition) -> str:
+    """The definition in words where the published matrix was counted by another one; "" where it was not."""
+    row = connection.execute(
+        "SELECT record -> 'definition_settings' FROM analytics.records WHERE name = 'cohort_retention'"
+    ).fetchone()
+    return "" if row is None or row[0] == definition.as_record() else f" {definition.text}"
+
+
 def publish(connection: Connection, cells: Sequence[Cell], pooled: Sequence[Pooled], least_users: int) -> None:
     """Replace the matrix in the caller's transaction: readers see the old one until the commit.
 
