@@ -9,11 +9,13 @@ from shop_platform.loaded import loaded_states
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
 from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention.counting import defined_otherwise
 from shop_platform.retention.definition import Definition
-from shop_platform.segmentation.freshness import LogState, log_state
+from shop_platform.segmentation.freshness import log_state, settled_state
+from shop_platform.segmentation.segments import load_segments
 from shop_platform.settings import load_settings
 
 SOURCE = ("users", "products", "events", "user_logs")
@@ -170,18 +172,23 @@ def by_segment() -> bool:
     asset_selection=[*SEGMENTATION, *RETENTION],
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="New search logs, told by having no segment yet: encode new queries and segment their searchers.",
+    description="New, changed or deleted search logs, or other segments: encode new queries and segment their searchers.",
 )
 def segmentation_refresh(
-    context: dg.SensorEvaluationContext, elasticsearch: ElasticsearchResource
+    context: dg.SensorEvaluationContext,
+    postgres: PostgresResource,
+    elasticsearch: ElasticsearchResource,
+    encoder: EncoderResource,
 ) -> dg.SensorResult | dg.SkipReason:
-    """Ask for the segments of search logs that have none, and for retention where that is by segment."""
+    """Ask for segments where search logs came, changed or went, and for retention where that is by segment."""
     assets = [*SEGMENTATION, *RETENTION] if by_segment() else SEGMENTATION
     with elasticsearch.client() as client:
-        state = log_state(client, elasticsearch.index_prefix)
+        state = log_state(client, elasticsearch.index_prefix, encoder.model_name, load_segments())
+    with postgres.connect() as connection:
+        settled = settled_state(connection, state)
     return decide(
         state=str(state),
-        consumed=None if state.segmented == 0 else str(LogState(state.total, state.total)),
+        consumed=None if settled is None else str(settled),
         cursor=context.cursor,
         running=_is_running(context, assets),
         assets=assets,

@@ -25,8 +25,13 @@ def read_record(connection: Connection, name: str) -> dict[str, Any]:
     Raises:
         DataError: the asset has not been materialised in this database.
     """
-    row = connection.execute("SELECT record FROM analytics.records WHERE name = %s", [name]).fetchone()
-    if row is None:
+    record = find_record(connection, name)
+    if record is None:
         raise DataError(f"No result of {name} in this database: materialise the asset {name} first.")
-    record: dict[str, Any] = row[0]
     return record
+
+
+def find_record(connection: Connection, name: str) -> dict[str, Any] | None:
+    """The latest record of an asset; None where it has not been materialised in this database."""
+    row = connection.execute("SELECT record FROM analytics.records WHERE name = %s", [name]).fetchone()
+    return None if row is None else row[0]

@@ -91,8 +91,8 @@ class Settings(BaseSettings):
     )
     encoder: Literal["onnx", "sentence-transformers"] = Field(
         "onnx",
-        description="What computes embeddings: onnx (ONNX Runtime on the processor) or sentence-transformers, which can "
-        "use a GPU and is taken wherever NVIDIA's driver is installed.",
+        description="What computes embeddings: onnx (ONNX Runtime on the processor), or sentence-transformers, which "
+        "can use a GPU and is taken wherever NVIDIA's driver is installed.",
     )
     encoder_model: Path | None = Field(
         None,

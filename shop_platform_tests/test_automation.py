@@ -17,9 +17,12 @@ from shop_platform.definitions import build_defs
 from shop_platform.errors import SourceError
 from shop_platform.records import write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention.definition import Definition
+from shop_platform.segmentation.marks import Mark, history
+from shop_platform.segmentation.segments import load_segments, segments_digest
 from shop_platform.settings import load_settings
 from shop_platform.sources.load import load_shop
 
@@ -216,25 +219,49 @@ def test_a_failed_read_is_an_error_not_nothing_new(monkeypatch: pytest.MonkeyPat
     assert "hush" not in said
 
 
-def test_new_search_logs_are_those_without_a_segment(
-    elasticsearch: ElasticsearchResource, monkeypatch: pytest.MonkeyPatch
+def test_search_logs_that_came_changed_or_went_are_noticed_and_other_segments_too(
+    postgres: PostgresResource, elasticsearch: ElasticsearchResource, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alias = f"{elasticsearch.index_prefix}user_logs"
+    resources = {"postgres": postgres, "elasticsearch": elasticsearch, "encoder": EncoderResource()}
+    basis = {"encoder": EncoderResource().model_name, "segments": segments_digest(load_segments())}
     with dg.DagsterInstance.ephemeral() as instance, elasticsearch.client() as client:
-        assert (
-            "not been materialised" in tick(automation.segmentation_refresh, instance, elasticsearch=elasticsearch)[2]
-        )
+
+        def ticked(cursor: str | None = None) -> tuple[set[str], str | None, str]:
+            return tick(automation.segmentation_refresh, instance, cursor, **resources)
+
+        def settle() -> None:
+            at = history(client, alias)
+            assert at is not None
+            with postgres.connect() as connection:
+                write_record(connection, "segmented_user_logs", "run", {"read_to": Mark(*at, 0).as_record()})
+                write_record(connection, "user_segments", "run", {"basis": basis})
+
+        assert "not been materialised" in ticked()[2]
         client.indices.create(index=f"{alias}-1", aliases={alias: {}})
-        client.index(index=alias, document={"user_id": "u", "segment": "bargain_hunter"}, refresh=True)
-        assert "No new search logs" in tick(automation.segmentation_refresh, instance, elasticsearch=elasticsearch)[2]
-        client.index(index=alias, document={"user_id": "u"}, refresh=True)
-        asked, cursor, _ = tick(automation.segmentation_refresh, instance, elasticsearch=elasticsearch)
+        client.index(index=alias, id="1", document={"user_id": "u", "segment": "bargain_hunter"}, refresh=True)
+        assert "not been materialised" in ticked()[2]
+        settle()
+        assert "No new search logs" in ticked()[2]
+        client.index(index=alias, id="2", document={"user_id": "u"}, refresh=True)
+        asked, cursor, _ = ticked()
         assert asked == set(automation.SEGMENTATION)
-        again = tick(automation.segmentation_refresh, instance, cursor, elasticsearch=elasticsearch)
-        assert "asked for already" in again[2]
+        assert "asked for already" in ticked(cursor)[2]
+        for change in ({"segment": "bargain_hunter"}, {"user_id": "v"}):
+            client.update(index=alias, id="2", doc=change, refresh=True)
+            assert ticked()[0]
+            settle()
+            assert not ticked()[0]
+        client.delete(index=alias, id="1", refresh=True)
+        assert ticked()[0]
+        settle()
+        path = tmp_path / "segments.toml"
+        path.write_text(
+            '[[segments]]\nname = "a"\nphrases = ["x"]\n[[segments]]\nname = "b"\nphrases = ["y"]\n', "utf-8"
+        )
+        monkeypatch.setenv("SHOP_SEGMENTS", str(path))
         monkeypatch.setenv("SHOP_RETENTION_BREAKDOWN", "segment")
-        asked, _, _ = tick(automation.segmentation_refresh, instance, elasticsearch=elasticsearch)
-        assert asked == {*automation.SEGMENTATION, *automation.RETENTION}
+        assert ticked()[0] == {*automation.SEGMENTATION, *automation.RETENTION}
 
 
 def test_every_sensor_runs_without_being_turned_on() -> None:

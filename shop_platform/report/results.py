@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from shop_platform.errors import DataError
 from shop_platform.performance.ladder import rungs
-from shop_platform.records import read_record
+from shop_platform.records import find_record
 from shop_platform.resources.postgres import Connection
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ def collect_results(connection: Connection) -> dict[str, Any]:
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        effects = _record(connection, "index_effects")
-        advice = _record(connection, "index_advice")
+        effects = find_record(connection, "index_effects")
+        advice = find_record(connection, "index_advice")
         return {
             "format": FORMAT,
             "time_zone": _value(connection, "SELECT current_setting('TimeZone')"),
@@ -56,9 +55,9 @@ def collect_results(connection: Connection) -> dict[str, Any]:
                 "SELECT breakdown, period, cohorts, users_observed, active_users, rate, rate_low, rate_high,"
                 " revenue::text FROM analytics.pooled_retention ORDER BY breakdown NULLS FIRST, period",
             ),
-            "retention_basis": _record(connection, "cohort_retention"),
+            "retention_basis": find_record(connection, "cohort_retention"),
             "segments": _segments(connection),
-            "search_logs": _record(connection, "segmented_user_logs"),
+            "search_logs": find_record(connection, "segmented_user_logs"),
         }
 
 
@@ -85,7 +84,7 @@ def _segments(connection: Connection) -> list[dict[str, Any]] | None:
     )
     if counts is None:
         return None
-    record = _record(connection, "user_segments") or {"segments": []}
+    record = find_record(connection, "user_segments") or {"segments": []}
     profiles = {profile["name"]: profile for profile in record["segments"]}
     return [
         row
@@ -96,13 +95,6 @@ def _segments(connection: Connection) -> list[dict[str, Any]] | None:
         }
         for row in counts
     ]
-
-
-def _record(connection: Connection, name: str) -> dict[str, Any] | None:
-    try:
-        return read_record(connection, name)
-    except DataError:
-        return None
 
 
 def _rows(connection: Connection, query: str) -> list[dict[str, Any]] | None:

@@ -85,6 +85,12 @@ class Snapshot:
                 return
             after = found[-1]["sort"]
 
+    def count(self) -> int:
+        """How many documents there are."""
+        answer = self._client.search(pit={"id": self.point, "keep_alive": _KEEP_ALIVE}, size=0, track_total_hits=True)
+        self.point = answer["pit_id"]
+        return int(answer["hits"]["total"]["value"])
+
 
 @contextmanager
 def snapshot(client: Elasticsearch, alias: str) -> Iterator[Snapshot]:
@@ -110,11 +116,19 @@ def snapshot(client: Elasticsearch, alias: str) -> Iterator[Snapshot]:
 
 @dataclass(frozen=True)
 class Written:
-    """What became of one action of a bulk request: its HTTP status, and the type of error where it failed."""
+    """What became of one action of a bulk request.
+
+    Attributes:
+        id: of the document.
+        status: as of HTTP.
+        error: its type, where it failed.
+        seq_no: number of the operation on its shard, where there was one.
+    """
 
     id: str
     status: int
     error: str = ""
+    seq_no: int | None = None
 
 
 def write_bulk(
@@ -159,7 +173,7 @@ def write_bulk(
             )
         if item["status"] == 429:
             raise ServiceError(f"Elasticsearch stayed too busy to take documents for {alias}. Run again later.")
-        yield Written(item["_id"], item["status"], kind)
+        yield Written(item["_id"], item["status"], kind, item.get("_seq_no"))
 
 
 def alias_target(client: Elasticsearch, alias: str) -> str | None:

@@ -9,17 +9,18 @@ import dagster as dg
 from shop_platform.loaded import note_source
 from shop_platform.metadata import Materialized, column_schema, markdown_table
 from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_refused, rows_in_quarantine
-from shop_platform.records import write_record
+from shop_platform.records import find_record, write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
 from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.segmentation import checks, embeddings, logs, orphans
 from shop_platform.segmentation.encoding import encode_missing
-from shop_platform.segmentation.publishing import lock_segmentation, read_labels
-from shop_platform.segmentation.segmenting import refresh_segments
-from shop_platform.segmentation.segments import load_segments
-from shop_platform.segmentation.writeback import Labels, segment_counts, write_segments
+from shop_platform.segmentation.labelling import label_documents
+from shop_platform.segmentation.marks import later, mark_of
+from shop_platform.segmentation.publishing import lock_segmentation
+from shop_platform.segmentation.segmenting import WRITTEN, Room, refresh_segments
+from shop_platform.segmentation.segments import load_segments, segments_digest
 from shop_platform.settings import load_settings
 
 _OWNERS = ["team:data-platform"]
@@ -32,8 +33,9 @@ _LOG_COLUMNS = {
 }
 _SEGMENT_COLUMNS = {
     "segment": ("keyword", "The searcher's segment."),
-    "segment_confidence": ("float", "How sure that is: 0 on the border of two segments, 1 at the middle of one."),
-    "segment_model": ("keyword", "What gave the segment: method, encoder, segments."),
+    "query_segment": ("keyword", "The segment that this one search looks like."),
+    "segment_confidence": ("float", "Probability of the searcher's segment, given all that was searched for."),
+    "segment_model": ("keyword", "What gave the segment: method, encoder, learned model."),
 }
 
 
@@ -95,14 +97,15 @@ def user_logs(
     code_version="1",
     deps=[user_logs],
     kinds={"elasticsearch", "huggingface"},
-    description="Embeddings of all distinct queries by all-MiniLM-L6-v2, once each, open to kNN search.",
+    description="Embeddings of all distinct queries, once each, open to kNN search.",
     metadata={
         "dagster/column_schema": column_schema(
             {
                 "query": ("text", "Normalised query; also as a keyword."),
                 "origin": ("keyword", "search, or prototype for a segment's example phrase."),
                 "model": ("keyword", "The encoder and its weights."),
-                "embedding": ("dense_vector", "384 dimensions, of length 1."),
+                "embedding": ("dense_vector", "Of length 1; 384 dimensions by all-MiniLM-L6-v2."),
+                "vector": ("binary", "The same, float32, to be read back exactly."),
             }
         )
     },
@@ -115,20 +118,29 @@ def search_embeddings(
     encoder: EncoderResource,
 ) -> Materialized:
     """Encode the queries that have no embedding yet."""
+    segments = load_segments()
+    made_with = {"model": encoder.model_name, "segments": segments_digest(segments)}
     with elasticsearch.client() as client, postgres.connect() as connection:
         lock_segmentation(connection)
+        before = find_record(connection, "search_embeddings") or {}
+        same = made_with.items() <= before.items()
         done = encode_missing(
-            client, elasticsearch.index_prefix, load_segments(), encoder, lambda text: context.log.info(text)
+            client,
+            elasticsearch.index_prefix,
+            segments,
+            encoder,
+            lambda text: context.log.info(text),
+            since=later(mark_of(before), mark_of(find_record(connection, WRITTEN))) if same else None,
+            before=before if same else None,
         )
-        write_record(connection, "search_embeddings", context.run.run_id, asdict(done))
+        write_record(connection, "search_embeddings", context.run.run_id, made_with | done.as_record())
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": done.stored,
             "dagster/table_name": f"{elasticsearch.index_prefix}{embeddings.ALIAS}",
             "model": encoder.model_name,
-            "search logs": done.documents,
-            "distinct queries": done.distinct,
-            "search logs left out, as their query says nothing": done.blank,
+            "search logs read": done.documents,
+            "of them left out, as their query says nothing": done.blank,
             "encoded in this run": done.encoded,
             "removed in this run": done.removed,
         },
@@ -142,15 +154,17 @@ def search_embeddings(
     code_version="1",
     deps=[search_embeddings],
     kinds={"postgres", "scikitlearn", "table"},
-    description="The segment of each searcher: KMeans over users' mean query vectors, one cluster a segment.",
+    description="The segment of each searcher: users are clustered by KMeans, and told by what their queries say.",
     metadata={
         "dagster/column_schema": column_schema(
             {
                 "user_id": ("text", "Primary key."),
                 "segment": ("text", "One of the segments in segments.toml."),
-                "confidence": ("double precision", "(d2 - d1) / d2 of the distances to the two nearest centroids."),
+                "confidence": ("double precision", "Probability of the segment, given all that was searched for."),
                 "distinct_queries": ("integer", "Distinct queries that the segment rests on."),
-                "model": ("text", "What gave the segment: method, encoder, segments."),
+                "model": ("text", "What gave the segment: method, encoder, learned model."),
+                "documents": ("bigint", "Search logs of the user."),
+                "provisional": ("boolean", "Fewer than three distinct queries."),
             }
         ),
         "dagster/table_name": "analytics.user_segments",
@@ -167,26 +181,23 @@ def user_segments(
     segments = load_segments()
     names = [segment.name for segment in segments]
     with elasticsearch.client() as client, postgres.connect() as connection:
-        record, changed = refresh_segments(
-            client,
-            connection,
-            elasticsearch.index_prefix,
-            segments,
-            encoder,
-            load_settings().seed,
-            context.run.run_id,
+        room = Room(
+            client, connection, elasticsearch.index_prefix, segments, encoder, load_settings().seed, context.run.run_id
         )
+        record, told = refresh_segments(room)
         row = connection.execute(
             "SELECT count(*), count(*) FILTER (WHERE segment = ANY(%s)) FROM analytics.user_segments", [names]
         ).fetchone()
     rows, named = row or (0, 0)
-    context.log.info("Segmented %s searchers." if changed else "The segments of %s searchers hold.", rows)
+    context.log.info("Told the segment of %s searchers; %s have one.", told, rows)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": rows,
-            "model": record["made_from"]["model"],
-            "computed in this run": changed,
+            "model": record["model"],
+            "searchers told in this run": told,
+            "provisional, with under three distinct queries": record["provisional"],
             "distinct queries that wait for an embedding": record["later_queries"],
+            "drift since the model was learned": dg.MetadataValue.json(record["drift"]),
             "segments": markdown_table(
                 ["segment", "users", "share", "confidence", "margin", "supported", "what sets it apart"],
                 (
@@ -218,36 +229,31 @@ def user_segments(
     check_specs=checks.SPECS["segmented_user_logs"],
 )
 def segmented_user_logs(
-    context: dg.AssetExecutionContext, postgres: PostgresResource, elasticsearch: ElasticsearchResource
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    elasticsearch: ElasticsearchResource,
+    encoder: EncoderResource,
 ) -> Materialized:
     """Write the segments onto the documents that carry another one, and read all of them back."""
-    alias = f"{elasticsearch.index_prefix}{logs.ALIAS}"
-    names = tuple(segment.name for segment in load_segments())
-
-    def read() -> Labels:
-        with postgres.connect() as connection:
-            return Labels(read_labels(connection), names)
-
+    names = [segment.name for segment in load_segments()]
     with elasticsearch.client() as client:
-        passes = write_segments(client, alias, read)
-        counts = segment_counts(client, alias)
-    last = passes[-1]
+        done = label_documents(client, postgres.connect, elasticsearch.index_prefix, encoder.model_name, names)
     updated, conflicts, gone = (
-        sum(getattr(each, name) for each in passes) for name in ("updated", "conflicts", "gone")
+        sum(getattr(each, name) for each in done.passes) for name in ("updated", "conflicts", "gone")
     )
     context.log.info("Wrote the segment of %s documents.", updated)
-    record = {"documents": last.documents, "segments": dict(last.segments), "waiting": last.waiting, "updated": updated}
     with postgres.connect() as connection:
-        write_record(connection, "segmented_user_logs", context.run.run_id, record)
+        write_record(connection, WRITTEN, context.run.run_id, done.record)
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": last.documents,
-            "dagster/table_name": alias,
+            "dagster/row_count": done.record["documents"],
+            "dagster/table_name": f"{elasticsearch.index_prefix}{logs.ALIAS}",
+            "documents read in this run": done.passes[-1].documents,
             "documents updated in this run": updated,
             "changed by others meanwhile": conflicts,
             "deleted by others meanwhile": gone,
-            "waiting for the next refresh": last.waiting,
-            "segments": markdown_table(["segment", "documents"], [(name, last.segments[name]) for name in names]),
+            "waiting for the next refresh": done.passes[-1].waiting,
+            "segments": markdown_table(["segment", "documents"], sorted(done.found.items())),
         },
-        check_results=[checks.one_of_the_segments(last, names), checks.counts_match(last, counts)],
+        check_results=[checks.one_of_the_segments(done, names), checks.counts_match(done)],
     )

@@ -8,10 +8,10 @@ from typing import Any
 import dagster as dg
 
 from shop_platform.segmentation.encoding import Encoding
+from shop_platform.segmentation.labelling import Labelled
 from shop_platform.segmentation.logs import LogLoad
-from shop_platform.segmentation.model import LOW_MARGIN, LOW_SHARE
+from shop_platform.segmentation.model import LOW_MARGIN
 from shop_platform.segmentation.orphans import Orphans
-from shop_platform.segmentation.writeback import Pass
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
@@ -23,7 +23,7 @@ SPECS: Mapping[str, list[dg.AssetCheckSpec]] = {
     "search_embeddings": [dg.AssetCheckSpec("one_each", asset="search_embeddings", blocking=True)],
     "user_segments": [
         dg.AssetCheckSpec("every_searcher_once", asset="user_segments", blocking=True),
-        dg.AssetCheckSpec("segments_supported", asset="user_segments"),
+        dg.AssetCheckSpec("segments_supported", asset="user_segments", blocking=True),
     ],
     "segmented_user_logs": [
         dg.AssetCheckSpec("one_of_the_segments", asset="segmented_user_logs"),
@@ -68,14 +68,13 @@ def no_orphans(orphans: Orphans) -> dg.AssetCheckResult:
 
 def one_each(encoding: Encoding) -> dg.AssetCheckResult:
     """One embedding for each distinct query and each example phrase, and none else."""
-    wanted = encoding.distinct + encoding.prototypes
     return dg.AssetCheckResult(
         check_name="one_each",
-        passed=encoding.stored == wanted,
+        passed=encoding.stored == encoding.wanted,
         severity=ERROR,
-        description=f"{encoding.stored:,} embeddings for {encoding.distinct:,} distinct queries and "
-        f"{encoding.prototypes:,} example phrases.",
-        metadata={"stored": encoding.stored, "wanted": wanted},
+        description=f"{encoding.stored:,} embeddings where there should be {encoding.wanted:,}: one for each distinct "
+        "query and each example phrase.",
+        metadata={"stored": encoding.stored, "wanted": encoding.wanted},
     )
 
 
@@ -98,53 +97,66 @@ def every_searcher_once(record: Mapping[str, Any], rows: int, named: int) -> dg.
 
 
 def segments_supported(record: Mapping[str, Any]) -> dg.AssetCheckResult:
-    """The data shows that the segments exist; one that it does not is only a name."""
+    """The data shows that the segments exist; one that it does not is only a name, and nobody is put into it.
+
+    An error where it shows none of them: then nothing is published.
+    """
     weak = [segment["name"] for segment in record["segments"] if not segment["supported"]]
+    none = bool(record["fitted"]) and len(weak) == len(record["segments"])
     if not record["fitted"]:
-        why = "Too few different searchers to cluster: each got the segment whose example phrases are nearest."
+        why = "Too few different searchers to learn from: each got the segment whose example phrases are like theirs."
+    elif none:
+        why = (
+            "The data support none of the segments: what the searchers of each look for is no nearer to its example "
+            "phrases than to another's. Nothing was published; write phrases that fit the shop into SHOP_SEGMENTS."
+        )
     elif weak:
         why = (
-            f"The data does not support {', '.join(weak)}: the margin to the next segment is under {LOW_MARGIN:.2f}, "
-            f"or the segment holds under {LOW_SHARE:.0%} of the searchers."
+            f"The data do not support {', '.join(weak)}: what set its searchers apart was no nearer to its own example "
+            f"phrases than to another segment's, by a margin of {LOW_MARGIN}. Nobody was put into it."
         )
     else:
-        why = f"Every segment is told apart by a margin of {LOW_MARGIN:.2f} or more."
+        why = f"Every segment is told apart by a margin of {LOW_MARGIN} or more."
     return dg.AssetCheckResult(
         check_name="segments_supported",
         passed=bool(record["fitted"]) and not weak,
-        severity=WARN,
+        severity=ERROR if none else WARN,
         description=why,
-        metadata={segment["name"]: segment["margin"] for segment in record["segments"]},
+        metadata={
+            segment["name"]: segment["margin"] for segment in record["segments"] if segment["margin"] is not None
+        },
     )
 
 
-def one_of_the_segments(last: Pass, names: Sequence[str]) -> dg.AssetCheckResult:
-    """Every document carries its searcher's segment, which is one of the four.
+def one_of_the_segments(done: Labelled, names: Sequence[str]) -> dg.AssetCheckResult:
+    """Every document that was read carries its searcher's segment, which is one of those there are.
 
     Documents of searchers who came during the run wait for the next refresh: a warning.
     """
-    unknown = set(last.segments) - set(names)
+    last = done.passes[-1]
+    unknown = set(done.found) - set(names)
     wrong = last.documents - last.correct - last.waiting
+    which = "" if done.all_read else "that are new, or whose searcher has searched anew, "
     return dg.AssetCheckResult(
         check_name="one_of_the_segments",
         passed=last.settled and not unknown and last.waiting == 0,
         severity=WARN if last.settled and not unknown else ERROR,
-        description=f"Of {last.documents:,} documents {last.correct:,} were read back with their searcher's segment, "
-        f"{wrong:,} carry another one, and {last.waiting:,} are of searchers who came after the users were segmented.",
+        description=f"Of the {last.documents:,} documents {which}{last.correct:,} were read back with their "
+        f"searcher's segment, {wrong:,} carry another one, and {last.waiting:,} are of searchers who came after the "
+        "users were segmented." + (f" Segments that there are not: {', '.join(sorted(unknown))}." if unknown else ""),
         metadata={"documents": last.documents, "correct": last.correct, "wrong": wrong, "waiting": last.waiting},
     )
 
 
-def counts_match(last: Pass, found: Mapping[str, int]) -> dg.AssetCheckResult:
+def counts_match(done: Labelled) -> dg.AssetCheckResult:
     """Documents by segment, counted by Elasticsearch, are those that the searchers' segments ask for."""
-    expected = {name: count for name, count in sorted(last.segments.items()) if count}
-    passed = dict(sorted(found.items())) == expected
+    last = done.passes[-1]
     return dg.AssetCheckResult(
         check_name="counts_match",
-        passed=passed,
-        # Documents that were added or deleted since the last pass are no error of ours.
-        severity=ERROR if sum(found.values()) == last.correct else WARN,
-        description=f"Elasticsearch counts {sum(found.values()):,} documents with a segment; "
-        f"{sum(expected.values()):,} of {last.documents:,} should have one.",
-        metadata=dict(found),
+        passed=dict(sorted(done.found.items())) == done.expected,
+        # Documents that were added or deleted since the users were segmented are no error of ours.
+        severity=ERROR if sum(done.expected.values()) == last.total else WARN,
+        description=f"Elasticsearch counts {sum(done.found.values()):,} documents with a segment; "
+        f"{sum(done.expected.values()):,} of {last.total:,} should have one.",
+        metadata=dict(done.found),
     )

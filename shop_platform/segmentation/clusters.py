@@ -1,8 +1,7 @@
-"""Clusters of users, which segment each one is, how sure that is. Arrays in, arrays out."""
+"""Clusters of users, started at the segments' prototypes, and whether a segment is really there. Pure arrays."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from shop_platform.segmentation.vectors import unit_rows
@@ -15,50 +14,31 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Clusters:
-    """A segmentation of users.
+def can_cluster(vectors: Floats, segments: int) -> bool:
+    """Whether there are at least as many different users as segments."""
+    import numpy as np
 
-    Attributes:
-        segment: segment of each user.
-        confidence: of each user, in [0, 1].
-        centroids: (segments, dimensions), in the segments' order.
-        margins: of each segment, in [-2, 2].
-        fitted: False where there were too few users, or too few different ones, for KMeans.
-    """
-
-    segment: Ints
-    confidence: Floats
-    centroids: Floats
-    margins: Floats
-    fitted: bool
+    # Not np.unique(axis=0), which sorts whole rows: hashing them is enough to know that there are a few.
+    return len({row.tobytes() for row in np.round(vectors, 9)}) >= segments
 
 
-def cluster_users(vectors: Floats, prototypes: Floats, seed: int) -> Clusters:
-    """Segment users by KMeans with one cluster a segment, started at the segments' prototypes.
+def cluster_users(vectors: Floats, starts: Floats, prototypes: Floats, seed: int) -> Ints:
+    """The segment of each user, by KMeans with one cluster a segment.
 
-    Started there, a cluster's number is its segment's, whatever the order of users; `assign_names` makes sure of it,
-    and margins say how far to trust it. With fewer different users than segments there is nothing to cluster: each
-    user gets the nearest prototype.
+    Started near the prototypes, a cluster's number is its segment's, whatever the order of users; `assign_names` makes
+    sure of it.
 
     Args:
         vectors: (users, dimensions), rows of length 1.
+        starts: (segments, dimensions), where the clusters start: the prototypes, or where they were before.
         prototypes: (segments, dimensions), rows of length 1.
         seed: of KMeans, which draws only where a cluster would be left empty.
     """
     import numpy as np
-
-    count = len(prototypes)
-    # Not np.unique(axis=0), which sorts whole rows: hashing them is enough to know that there are a few.
-    different = len({row.tobytes() for row in np.round(vectors, 9)})
-    if different < count:
-        return _described(vectors, prototypes, prototypes, fitted=False)
     from sklearn.cluster import KMeans
 
-    kmeans = KMeans(n_clusters=count, init=prototypes, n_init=1, random_state=seed).fit(vectors)
-    centroids = np.empty_like(prototypes)
-    centroids[assign_names(kmeans.cluster_centers_, prototypes)] = kmeans.cluster_centers_
-    return _described(vectors, centroids, prototypes, fitted=True)
+    kmeans = KMeans(n_clusters=len(starts), init=starts, n_init=1, random_state=seed).fit(vectors)
+    return np.asarray(assign_names(kmeans.cluster_centers_, prototypes)[kmeans.labels_])
 
 
 def assign_names(centroids: Floats, prototypes: Floats) -> Ints:
@@ -70,41 +50,20 @@ def assign_names(centroids: Floats, prototypes: Floats) -> Ints:
     return segments
 
 
-def margins_of(centroids: Floats, prototypes: Floats) -> Floats:
-    """Cosine of each segment's centroid to its own prototype, less the largest to another's.
+def margins_of(centroids: Floats, prototypes: Floats, numbers: Ints) -> Floats:
+    """Cosine of each centroid to its own segment's prototype, less the largest to any other's.
 
-    High where the segment exists, near 0 or below where nobody is in it; `model.LOW_MARGIN` holds measured values.
+    High where the segment exists, near 0 or below where nobody is in it.
+
+    Args:
+        centroids: (n, dimensions).
+        prototypes: (segments, dimensions), rows of length 1.
+        numbers: (n,), the segment of each centroid.
     """
     import numpy as np
 
     cosines = unit_rows(centroids) @ prototypes.T
-    own = np.diag(cosines).copy()
-    np.fill_diagonal(cosines, -np.inf)
+    rows = np.arange(len(numbers))
+    own = cosines[rows, numbers].copy()
+    cosines[rows, numbers] = -np.inf
     return np.asarray(own - cosines.max(axis=1))
-
-
-def confidence_of(distances: Floats) -> Floats:
-    """(d2 - d1) / d2 of the distances to the two nearest centroids: 0 on the border between them, 1 at a centroid.
-
-    Args:
-        distances: (users, segments), Euclidean.
-    """
-    import numpy as np
-
-    nearest, second = np.partition(distances, 1, axis=1)[:, :2].T
-    return np.asarray(np.where(second > 0, (second - nearest) / np.where(second > 0, second, 1.0), 0.0))
-
-
-def _described(vectors: Floats, centroids: Floats, prototypes: Floats, *, fitted: bool) -> Clusters:
-    import numpy as np
-
-    # |a - b|^2 = |a|^2 + |b|^2 - 2ab: one product of matrices, no array of users x segments x dimensions.
-    squares = (vectors**2).sum(axis=1)[:, None] + (centroids**2).sum(axis=1) - 2 * vectors @ centroids.T
-    distances = np.sqrt(np.maximum(squares, 0.0))
-    return Clusters(
-        segment=np.asarray(distances.argmin(axis=1)),
-        confidence=confidence_of(distances),
-        centroids=centroids,
-        margins=margins_of(centroids, prototypes),
-        fitted=fitted,
-    )

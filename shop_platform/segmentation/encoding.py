@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shop_platform.resources.elasticsearch import snapshot
 from shop_platform.segmentation.embeddings import (
@@ -12,11 +12,14 @@ from shop_platform.segmentation.embeddings import (
     SEARCH,
     Text,
     ensure_index,
+    present_ids,
+    publish_index,
     remove,
     store,
     stored_ids,
 )
 from shop_platform.segmentation.logs import ALIAS as LOGS
+from shop_platform.segmentation.marks import Mark, changed_since, history
 from shop_platform.segmentation.pairs import FIELDS, scan_documents
 from shop_platform.segmentation.segments import Segment
 
@@ -34,22 +37,28 @@ class Encoding:
     """What the index of embeddings holds, and what was done for it.
 
     Attributes:
-        documents: search logs read.
-        blank: search logs whose query says nothing; there is nothing to encode in them.
-        distinct: distinct normalised queries.
-        prototypes: example phrases of the segments.
+        documents: search logs read; all of them, or those that changed.
+        blank: of them, those whose query says nothing; there is nothing to encode in them.
+        wanted: embeddings that there should be: one a distinct query, and one an example phrase.
         encoded: texts that were encoded now.
         removed: embeddings removed, of what nobody searches for any more.
         stored: embeddings in the index afterwards.
+        all_read: whether all search logs were read.
+        read_to: how far they were read; None where that can't be told.
     """
 
     documents: int
     blank: int
-    distinct: int
-    prototypes: int
+    wanted: int
     encoded: int
     removed: int
     stored: int
+    all_read: bool
+    read_to: Mark | None
+
+    def as_record(self) -> dict[str, Any]:
+        """The same, JSON-able."""
+        return vars(self) | {"read_to": self.read_to and self.read_to.as_record()}
 
 
 def prototype_texts(segments: Sequence[Segment]) -> list[list[Text]]:
@@ -63,34 +72,54 @@ def encode_missing(
     segments: Sequence[Segment],
     encoder: EncoderResource,
     report: Callable[[str], None],
+    *,
+    since: Mark | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> Encoding:
-    """Bring the index of embeddings to the search logs: afterwards it holds what they hold, once each, and no more.
+    """Bring the index of embeddings to the search logs: afterwards it holds what they hold, once each.
 
-    When nothing is missing the encoder is not touched, so that no model is loaded.
+    Where only some documents changed since the mark, only these are read, and nothing is removed. When nothing is
+    missing the encoder is not touched, so that no model is loaded. Another model's embeddings go into an index of
+    their own, which takes the alias when it is complete.
+
+    Args:
+        client: where to.
+        prefix: of the names of indexes.
+        segments: whose example phrases need an embedding too.
+        encoder: by which.
+        report: told how far the work is.
+        since: how far the search logs were read, by the same encoder and for the same segments.
+        before: the record of the run that read them so far.
     """
-    alias = ensure_index(client, prefix, encoder.dimensions)
+    name = encoder.model_name
+    fresh = ensure_index(client, prefix, name, lambda: encoder.dimensions)
+    at = history(client, f"{prefix}{LOGS}")
     with snapshot(client, f"{prefix}{LOGS}") as taken:
-        scan = scan_documents(hit.source for hit in taken.hits(FIELDS))
-    prototypes = {text for texts in prototype_texts(segments) for text in texts}
-    wanted = {text.id(encoder.model_name): text for text in prototypes | {Text(SEARCH, q) for q in scan.queries}}
-    stored = stored_ids(client, prefix)
+        some = None if fresh or before is None else changed_since(taken, since, at, FIELDS)
+        scan = scan_documents(hit.source for hit in (taken.hits(FIELDS) if some is None else some))
+        total = taken.count()
+    texts = {Text(SEARCH, query) for query in scan.queries}
+    if some is None:
+        texts |= {text for texts in prototype_texts(segments) for text in texts}
+    wanted = {text.id(name): text for text in texts}
+    stored = stored_ids(client, prefix, name) if some is None else present_ids(client, prefix, name, wanted)
     # Texts of like length together, for the encoder; by text within, for the same order on every run.
     missing = sorted((wanted[each] for each in wanted.keys() - stored), key=lambda t: (len(t.text), t.text, t.origin))
     if missing:
-        report(f"Encoding {len(missing):,} of {len(wanted):,} texts with {encoder.model_name}.")
+        report(f"Encoding {len(missing):,} of {len(wanted):,} texts with {name}.")
     for first in range(0, len(missing), _CHUNK):
         part = missing[first : first + _CHUNK]
-        store(client, prefix, encoder.model_name, part, encoder.encode([text.text for text in part]))
+        store(client, prefix, name, part, encoder.encode([text.text for text in part]))
         report(f"Encoded {first + len(part):,} of {len(missing):,} texts.")
-    stale = stored - wanted.keys()
-    remove(client, prefix, stale)
-    client.indices.refresh(index=alias)
+    stale = stored - wanted.keys() if some is None else set()
+    remove(client, prefix, name, stale)
     return Encoding(
         documents=scan.documents,
         blank=scan.blank,
-        distinct=len(scan.queries),
-        prototypes=len(prototypes),
+        wanted=len(wanted) if some is None or before is None else before["stored"] + len(missing),
         encoded=len(missing),
         removed=len(stale),
-        stored=int(client.count(index=alias)["count"]),
+        stored=publish_index(client, prefix, name),
+        all_read=some is None,
+        read_to=None if at is None else Mark(*at, total),
     )

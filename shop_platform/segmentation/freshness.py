@@ -1,42 +1,77 @@
-"""Which search logs have no segment yet: the state that the sensor compares."""
+"""Whether search logs came, changed or went since their segments were written: the state that the sensor compares."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from shop_platform.records import find_record
 from shop_platform.segmentation.logs import ALIAS
+from shop_platform.segmentation.marks import history, mark_of
+from shop_platform.segmentation.segmenting import RECORD, WRITTEN
+from shop_platform.segmentation.segments import Segment, segments_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from elasticsearch import Elasticsearch
+
+    from shop_platform.resources.postgres import Connection
 
 
 @dataclass(frozen=True)
 class LogState:
-    """Number of documents in the search logs, and of those with a segment."""
+    """What the search logs look like, and what their segments are made with.
+
+    Attributes:
+        total: number of documents.
+        segmented: of them, those with a segment.
+        last: the last operation on the index; empty where operations have no order.
+        made_with: encoder and segments.
+    """
 
     total: int
     segmented: int
+    last: str = ""
+    made_with: str = ""
 
     def __str__(self) -> str:
         """The form in which a sensor's cursor holds it."""
-        return f"{self.total}:{self.segmented}"
+        return f"{self.total}:{self.segmented}:{self.last}:{self.made_with}"
 
 
-def log_state(client: Elasticsearch, prefix: str) -> LogState:
+def log_state(client: Elasticsearch, prefix: str, encoder_name: str, segments: Sequence[Segment]) -> LogState:
     """State of the search logs; nothing of nothing where none were loaded yet.
 
     Any other failure to read is raised: it must not be taken for empty logs.
     """
     from elasticsearch import NotFoundError
 
+    alias = f"{prefix}{ALIAS}"
     try:
+        at = history(client, alias)
         answer = client.search(
-            index=f"{prefix}{ALIAS}",
+            index=alias,
             size=0,
             track_total_hits=True,
             aggs={"segmented": {"filter": {"exists": {"field": "segment"}}}},
         )
     except NotFoundError:
         return LogState(0, 0)
-    return LogState(answer["hits"]["total"]["value"], answer["aggregations"]["segmented"]["doc_count"])
+    return LogState(
+        total=answer["hits"]["total"]["value"],
+        segmented=answer["aggregations"]["segmented"]["doc_count"],
+        last="" if at is None else f"{at[0]}@{at[1]}",
+        made_with=f"{encoder_name}/{segments_digest(segments)}",
+    )
+
+
+def settled_state(connection: Connection, now: LogState) -> LogState | None:
+    """What the state would be had nothing changed since the segments were written; None where they never were."""
+    written, told = find_record(connection, WRITTEN), find_record(connection, RECORD)
+    if written is None or told is None:
+        return None
+    mark = mark_of(written)
+    basis = told.get("basis", {})
+    settled = replace(now, segmented=now.total, made_with=f"{basis.get('encoder')}/{basis.get('segments')}")
+    return settled if not now.last else replace(settled, last="" if mark is None else f"{mark.index}@{mark.seq_no}")

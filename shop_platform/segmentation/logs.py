@@ -34,6 +34,7 @@ MAPPINGS: Mapping[str, Any] = {
         "clicked_product_ids": {"type": "keyword"},
         "timestamp": {"type": "date"},
         "segment": {"type": "keyword"},
+        "query_segment": {"type": "keyword"},
         "segment_confidence": {"type": "float"},
         "segment_model": {"type": "keyword"},
     },

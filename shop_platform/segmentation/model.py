@@ -1,4 +1,4 @@
-"""The segmentation end to end, on arrays: pairs and embeddings in, users' segments and the segments' profiles out."""
+"""What a segmentation learns, once, and how it tells a user's segment ever after. Arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -6,126 +6,162 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from shop_platform.segmentation.clusters import Clusters, cluster_users
+from shop_platform.segmentation.clusters import can_cluster, cluster_users, margins_of
 from shop_platform.segmentation.pairs import Pairs
-from shop_platform.segmentation.segments import Segment
-from shop_platform.segmentation.vectors import prototype_vectors, user_vectors
+from shop_platform.segmentation.reader import Reader, fit_reader
+from shop_platform.segmentation.vectors import prototype_vectors, unit_rows, user_vectors
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    Floats = NDArray[np.float64]
+    Vectors = NDArray[np.float32]
 
 #: Raised when the same input gives other segments than before.
-VERSION = 1
+VERSION = 2
 
-#: Margin and share of users under which a segment is not supported by the data. Measured on synthetic
-#: shops where the segment exists: margins of 0.13 and more; where nobody is in it: 0.05 and less, or 4 of 987 users.
-#: It errs towards a warning: where only 40 % of searches are one's own, real segments fall to between 0.02 and 0.10.
-LOW_MARGIN, LOW_SHARE = 0.10, 0.02
+#: Margin under which a segment is a phantom: halfway between what was measured where a segment exists (0.20 and more)
+#: and where nobody is in it (0.05 and less).
+LOW_MARGIN = 0.125
 
-#: A query is shown only if this many users of a segment share it: no single person's words leave the data.
-SHARED_BY = 5
-
-#: How many times the share of others a query must have in a segment to say something about it.
-LIFT = 2.0
+#: Rounds of reading and assigning at most, and the mean change of a user's probabilities under which they end.
+_ROUNDS, _SETTLED = 10, 1e-3
 
 
 @dataclass(frozen=True)
-class Profile:
-    """One segment of a segmentation, for people and for checks.
+class Model:
+    """What a segmentation learned.
 
     Attributes:
-        name, description: of the segment.
-        users: how many are in it.
-        share: of all users; 0 where there is none.
-        mean_confidence: over its users; None where there is none.
-        margin: cosine of its centroid to its own prototype, less the largest to another's.
-        queries: what sets it apart: shared queries, the most distinguishing first.
+        supported: numbers of the segments that the data show to exist, in order; the reader's columns.
+        margins: the best of each segment, in [-2, 2]; None where there were too few users.
+        reader: tells the supported segments apart.
+        fitted: False where there were too few different users to learn from: then the reader is learned from the
+            example phrases alone, and `supported` are all.
     """
 
-    name: str
-    description: str
-    users: int
-    share: float
-    mean_confidence: float | None
-    margin: float
-    queries: tuple[str, ...]
+    supported: tuple[int, ...]
+    margins: tuple[float, ...] | None
+    reader: Reader
+    fitted: bool
 
-    @property
-    def supported(self) -> bool:
-        """Whether the data shows that there are such users."""
-        return self.margin >= LOW_MARGIN and self.share >= LOW_SHARE
+    def users(self, pairs: Pairs, embeddings: Vectors) -> tuple[NDArray[np.int64], Floats]:
+        """The segment of each user of the pairs, by its number, and its probability.
+
+        Args:
+            pairs: who searched for what.
+            embeddings: (queries, dimensions), of `pairs.queries`.
+        """
+        return self._named(self.reader.of_users(_sums(pairs, self.reader.evidence(embeddings))))
+
+    def queries(self, embeddings: Vectors) -> tuple[NDArray[np.int64], Floats]:
+        """The segment that each query looks like by itself, by its number, and its probability."""
+        return self._named(self.reader.of_queries(embeddings))
+
+    def _named(self, probabilities: Floats) -> tuple[NDArray[np.int64], Floats]:
+        import numpy as np
+
+        if not len(probabilities):
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
+        return np.asarray(self.supported)[probabilities.argmax(axis=1)], probabilities.max(axis=1)
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """Each user's segment and confidence, in the order of `Pairs.users`, and the segments' profiles."""
+def fit_model(
+    pairs: Pairs, embeddings: Vectors, phrases: Sequence[Vectors], seed: int, before: Model | None = None
+) -> Model:
+    """Learn the segments from the users of the pairs.
 
-    clusters: Clusters
-    profiles: tuple[Profile, ...]
-
-
-def segment_users(
-    pairs: Pairs,
-    embeddings: NDArray[np.float32],
-    segments: Sequence[Segment],
-    phrases: Sequence[NDArray[np.float32]],
-    seed: int,
-) -> Segmentation:
-    """Segment the users of the pairs.
+    KMeans over users' vectors, started at the prototypes, tells roughly who is in which segment. From that a reader
+    learns what each query says about its searcher; reading all of a user's queries tells better who is in which
+    segment; and so on until it settles (expectation maximisation of a mixture whose components share the reader). A
+    segment whose telling queries are no nearer to its own example phrases than to another's is given up, the weakest
+    first, and the rest learned anew.
 
     Args:
         pairs: who searched for what.
-        embeddings: (queries, dimensions), of `pairs.queries`.
-        segments: the segments.
+        embeddings: (queries, dimensions), of `pairs.queries`, rows of length 1.
         phrases: for each segment, the embeddings of its phrases.
         seed: of KMeans.
-    """
-    vectors = user_vectors(pairs.user, pairs.query, embeddings)
-    clusters = cluster_users(vectors, prototype_vectors(phrases), seed)
-    return Segmentation(clusters, _profiles(pairs, clusters, segments))
-
-
-def _profiles(pairs: Pairs, clusters: Clusters, segments: Sequence[Segment]) -> tuple[Profile, ...]:
-    total = len(pairs.users)
-    queries = distinguishing_queries(pairs, clusters.segment, len(segments))
-    profiles = []
-    for number, segment in enumerate(segments):
-        members = clusters.segment == number
-        users = int(members.sum())
-        profiles.append(
-            Profile(
-                name=segment.name,
-                description=segment.description,
-                users=users,
-                share=users / total if total else 0.0,
-                mean_confidence=round(float(clusters.confidence[members].mean()), 4) if users else None,
-                margin=round(float(clusters.margins[number]), 4),
-                queries=queries[number],
-            )
-        )
-    return tuple(profiles)
-
-
-def distinguishing_queries(
-    pairs: Pairs, segment: NDArray[np.int64], count: int, *, shared_by: int = SHARED_BY, most: int = 8
-) -> tuple[tuple[str, ...], ...]:
-    """For each segment, the queries that set its users apart, `most` of them at the most.
-
-    Those that at least `shared_by` of its users have, and at least `LIFT` times the share of them that others have;
-    in the order of share x log(lift), so that neither what everybody has nor what hardly anybody has comes first.
-    Others' share counts one more of them than there are, so that a lift is finite.
+        before: an earlier model by the same encoder and segments: clusters start where it puts the users, so that
+            names stay.
     """
     import numpy as np
 
-    if len(pairs.users) == 0:
-        return ((),) * count
-    having = np.zeros((count, len(pairs.queries)))
-    np.add.at(having, (segment[pairs.user], pairs.query), 1)
-    sizes = np.bincount(segment, minlength=count)[:, None]
-    others = sizes.sum() - sizes
-    share = having / np.maximum(sizes, 1)
-    lift = share / ((having.sum(axis=0) - having + 1) / (others + 1))
-    score = np.where((having >= shared_by) & (lift >= LIFT), share * np.log(np.maximum(lift, 1.0)), 0.0)
-    best = np.argsort(-score, axis=1, kind="stable")[:, :most]
-    return tuple(tuple(pairs.queries[i] for i in best[s] if score[s, i] > 0) for s in range(count))
+    prototypes = prototype_vectors(phrases)
+    vectors = user_vectors(pairs.user, pairs.query, embeddings)
+    if not can_cluster(vectors, len(phrases)):
+        return _of_phrases(phrases)
+    starts = prototypes.copy()
+    if before is not None and before.fitted:
+        number, _ = before.users(pairs, embeddings)
+        for each in np.unique(number):
+            starts[each] = vectors[number == each].mean(axis=0)
+    alive = np.arange(len(phrases))
+    margins = np.full(len(phrases), -np.inf)
+    while True:
+        first = cluster_users(vectors, starts[alive], prototypes[alive], seed)
+        reader, centroids = _refine(pairs, embeddings, vectors, first, len(alive))
+        # A segment that was clear stays so: without another, whose users are then spread over the rest, it may not be.
+        margins[alive] = np.maximum(margins[alive], margins_of(centroids, prototypes, alive))
+        weakest = int(margins[alive].argmin())
+        if margins[alive[weakest]] >= LOW_MARGIN:
+            break
+        if len(alive) == 1:
+            alive = alive[:0]
+            break
+        alive = np.delete(alive, weakest)
+    return Model(tuple(alive.tolist()), tuple(margins.tolist()), reader, fitted=True)
+
+
+def _refine(
+    pairs: Pairs, embeddings: Vectors, vectors: Floats, first: NDArray[np.int64], count: int
+) -> tuple[Reader, Floats]:
+    """The reader that a first assignment of users leads to, and each segment's centroid of telling queries."""
+    import numpy as np
+
+    users = np.eye(count)[first]
+    reader: Reader | None = None
+    for _ in range(_ROUNDS):
+        reader = fit_reader(embeddings, _counts(pairs, users), users.mean(axis=0), reader, last=False)
+        found = reader.of_users(_sums(pairs, reader.evidence(embeddings)))
+        moved, users = np.abs(found - users).sum(axis=1).mean() / 2, found
+        if moved < _SETTLED:
+            break
+    reader = fit_reader(embeddings, _counts(pairs, users), users.mean(axis=0), reader)
+    if count == 1:
+        return reader, unit_rows(vectors.mean(axis=0, keepdims=True))
+    searchers = np.bincount(pairs.query, minlength=len(embeddings))[:, None]
+    telling = np.maximum(reader.evidence(embeddings), 0.0) * searchers
+    return reader, unit_rows(np.asarray(telling.T @ embeddings, dtype=np.float64))
+
+
+def _of_phrases(phrases: Sequence[Vectors]) -> Model:
+    import numpy as np
+
+    count = len(phrases)
+    number = np.repeat(np.arange(count), [len(rows) for rows in phrases])
+    reader = fit_reader(np.concatenate(phrases), np.eye(count)[number], np.full(count, 1 / count))
+    return Model(tuple(range(count)), None, reader, fitted=False)
+
+
+def _sums(pairs: Pairs, of_queries: Floats) -> Floats:
+    """Sum of the queries' rows over each user's distinct queries: (users, columns)."""
+    import numpy as np
+
+    return np.asarray(_matrix(pairs, len(of_queries)) @ of_queries)
+
+
+def _counts(pairs: Pairs, of_users: Floats) -> Floats:
+    """Sum of the users' rows over each query's searchers: (queries, columns)."""
+    import numpy as np
+
+    return np.asarray(_matrix(pairs, len(pairs.queries)).T @ of_users)
+
+
+def _matrix(pairs: Pairs, queries: int) -> csr_matrix:
+    import numpy as np
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix((np.ones(len(pairs.user)), (pairs.user, pairs.query)), shape=(len(pairs.users), queries))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from shop_platform.errors import SettingsError
 from shop_platform.segmentation.queries import normalise
+from shop_platform.settings import load_settings
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,12 @@ class Segment:
 
 
 def load_segments(path: Path | None = None) -> tuple[Segment, ...]:
-    """The segments of the file, in its order; the shop's own when no path is given.
+    """The segments of the file, in its order; by default the one that SHOP_SEGMENTS names, else the four of ours.
 
     Raises:
         SettingsError: the file is missing, is no TOML, or its segments can't be told apart.
     """
-    path = path or Path(__file__).with_name("segments.toml")
+    path = path or load_settings().segments or Path(__file__).with_name("segments.toml")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError
-from shop_platform.resources.elasticsearch import Written, snapshot, write_bulk
+from shop_platform.resources.elasticsearch import Hit, Snapshot, Written, snapshot, write_bulk
+from shop_platform.segmentation.marks import Mark
 from shop_platform.segmentation.publishing import Label
 from shop_platform.segmentation.queries import query_of, searcher_of
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
 
-_WRITTEN = ("segment", "segment_confidence", "segment_model")
-_FIELDS = ("user_id", "search_query", *_WRITTEN)
+_WRITTEN = ("segment", "query_segment", "segment_confidence", "segment_model")
+FIELDS = ("user_id", "search_query", *_WRITTEN)
 
 #: Passes at most. Two are enough unless somebody else writes meanwhile: one that writes, one that finds all right.
 PASSES = 4
@@ -24,42 +26,51 @@ PASSES = 4
 
 @dataclass(frozen=True)
 class Labels:
-    """The segment of each user, and the one of documents whose searcher has none.
+    """The segment of each user, of each query, and of documents whose searcher has none.
 
     A search that says nothing, or that nobody made, shows no interest of its own: such a document goes with the
     largest segment, at confidence 0, unless its searcher is known by other searches.
+
+    Attributes:
+        users: by user id.
+        unknown: for documents about whose searcher nothing is known.
+        queries: segments of queries, by `text`.
+        text: what a normalised query is known by.
     """
 
     users: Mapping[str, Label]
-    names: tuple[str, ...]
+    unknown: Label
+    queries: Mapping[str, str] = field(default_factory=dict)
+    text: Callable[[str], str] = str
 
-    @property
-    def unknown(self) -> Label:
-        """For documents about whose searcher nothing is known."""
-        sizes = Counter(label.segment for label in self.users.values())
-        # The first of equals, in the segments' order: the same on every run.
-        largest = max(self.names, key=lambda name: sizes[name])
-        model = next(iter(self.users.values())).model if self.users else "none"
-        return Label(largest, 0.0, model)
-
-    def of(self, document: Mapping[str, Any], unknown: Label) -> Label | None:
-        """What a document should carry; None for a searcher who came after the users were segmented."""
-        user = searcher_of(document)
-        if user in self.users:
-            return self.users[user]
-        return None if user and query_of(document) else unknown
+    def of(self, document: Mapping[str, Any]) -> dict[str, object] | None:
+        """The fields that a document should carry; None for a searcher who came after the users were segmented."""
+        user, query = searcher_of(document), query_of(document)
+        label = self.users.get(user)
+        if label is None:
+            if user and query:
+                return None
+            label = self.unknown
+        return {
+            "segment": label.segment,
+            "query_segment": self.queries.get(self.text(query)) if query else None,
+            "segment_confidence": label.confidence,
+            "segment_model": label.model,
+        }
 
 
 @dataclass
 class Pass:
-    """One reading of all documents, and what it wrote.
+    """One reading of documents, and what it wrote.
 
     Attributes:
         documents: documents read.
-        segments: documents by the segment that they should carry.
+        segments: of them, by the segment that they should carry.
         correct: documents that carried it already.
         waiting: documents of searchers who came after the users were segmented; the next refresh is theirs.
         updated, conflicts, gone: documents written; changed by somebody else meanwhile; deleted meanwhile.
+        operations: numbers of the operations that wrote them.
+        total: documents in the index.
     """
 
     documents: int = 0
@@ -69,6 +80,8 @@ class Pass:
     updated: int = 0
     conflicts: int = 0
     gone: int = 0
+    operations: array[int] = field(default_factory=lambda: array("q"))
+    total: int = 0
 
     @property
     def settled(self) -> bool:
@@ -76,20 +89,35 @@ class Pass:
         return self.correct + self.waiting == self.documents
 
 
-def write_segments(client: Elasticsearch, alias: str, read: Callable[[], Labels]) -> list[Pass]:
-    """Bring all documents to their searchers' segments; returns the passes that it took.
+#: Chooses the documents that a pass reads.
+Choose = Callable[[Snapshot], Iterable[Hit]]
+
+
+def all_documents(taken: Snapshot) -> Iterator[Hit]:
+    """Every document."""
+    return taken.hits(FIELDS)
+
+
+def write_segments(
+    client: Elasticsearch, alias: str, read: Callable[[], Labels], choose: Choose = all_documents
+) -> list[Pass]:
+    """Bring documents to their searchers' segments; returns the passes that it took.
 
     The last pass is the proof: it read every document and found nothing to write. When somebody else keeps changing
     documents it gives up after `PASSES`, and the last pass is not `settled`.
     """
+    # An index of before knows no such field; what has it already stays as it is.
+    client.options(ignore_status=404).indices.put_mapping(
+        index=alias, properties={"query_segment": {"type": "keyword"}}
+    )
     passes: list[Pass] = []
     while len(passes) < PASSES and not (passes and passes[-1].settled):
-        passes.append(write_once(client, alias, read))
+        passes.append(write_once(client, alias, read, choose))
     return passes
 
 
-def write_once(client: Elasticsearch, alias: str, read: Callable[[], Labels]) -> Pass:
-    """Read all documents once and write the segment of those that carry another one.
+def write_once(client: Elasticsearch, alias: str, read: Callable[[], Labels], choose: Choose = all_documents) -> Pass:
+    """Read documents once and write the segment of those that carry another one.
 
     The snapshot is taken before the segments are read. A run that publishes later segments, and writes them, after
     that moves the documents' sequence numbers on, so that our older segments are refused as conflicts.
@@ -100,21 +128,21 @@ def write_once(client: Elasticsearch, alias: str, read: Callable[[], Labels]) ->
     done = Pass()
     with snapshot(client, alias) as taken:
         labels = read()
-        unknown = labels.unknown
+        done.total = taken.count()
 
         def actions() -> Iterator[dict[str, Any]]:
-            for hit in taken.hits(_FIELDS):
+            for hit in choose(taken):
                 done.documents += 1
-                label = labels.of(hit.source, unknown)
-                if label is None:
+                fields = labels.of(hit.source)
+                if fields is None:
                     done.waiting += 1
                     continue
-                done.segments[label.segment] += 1
-                if _carries(hit.source, label):
+                done.segments[str(fields["segment"])] += 1
+                if _carries(hit.source, fields):
                     done.correct += 1
                     continue
                 guard = {"if_seq_no": hit.seq_no, "if_primary_term": hit.primary_term}
-                yield {"_op_type": "update", "_id": hit.id, **guard, "_source": {"doc": _fields(label)}}
+                yield {"_op_type": "update", "_id": hit.id, **guard, "_source": {"doc": fields}}
 
         for written in write_bulk(client, alias, actions()):
             _note(done, written, alias)
@@ -131,16 +159,16 @@ def update_one(client: Elasticsearch, alias: str, document_id: str, labels: Labe
     from elasticsearch import ConflictError, NotFoundError
 
     try:
-        found = client.get(index=alias, id=document_id, source_includes=list(_FIELDS))
-        label = labels.of(found["_source"], labels.unknown)
-        if label is None:
+        found = client.get(index=alias, id=document_id, source_includes=list(FIELDS))
+        fields = labels.of(found["_source"])
+        if fields is None:
             return "waiting"
-        if _carries(found["_source"], label):
+        if _carries(found["_source"], fields):
             return "unchanged"
         client.update(
             index=alias,
             id=document_id,
-            doc=_fields(label),
+            doc=fields,
             if_seq_no=found["_seq_no"],
             if_primary_term=found["_primary_term"],
             require_alias=True,
@@ -161,12 +189,25 @@ def segment_counts(client: Elasticsearch, alias: str) -> dict[str, int]:
     return {bucket["key"]: bucket["doc_count"] for bucket in answer["aggregations"]["segments"]["buckets"]}
 
 
-def _fields(label: Label) -> dict[str, object]:
-    return {"segment": label.segment, "segment_confidence": label.confidence, "segment_model": label.model}
+def settled_mark(passes: list[Pass], base: Mark | None) -> Mark | None:
+    """How far the search logs are read and written, so that the next refresh need not look at what this one wrote.
+
+    From what the embeddings were made from, on over all operations that were ours, up to the first that was not; None
+    where documents still wait, or did not settle.
+    """
+    if base is None or not passes[-1].settled or passes[-1].waiting:
+        return None
+    last = base.seq_no
+    for operation in sorted(operation for each in passes for operation in each.operations):
+        if operation > last + 1:
+            break
+        last = max(last, operation)
+    # Up to there nobody came or went: there are as many documents as there were.
+    return Mark(base.index, last, base.documents)
 
 
-def _carries(document: Mapping[str, Any], label: Label) -> bool:
-    return all(document.get(name) == value for name, value in _fields(label).items())
+def _carries(document: Mapping[str, Any], fields: Mapping[str, object]) -> bool:
+    return all(document.get(name) == value for name, value in fields.items())
 
 
 def _note(done: Pass, written: Written, alias: str) -> None:
@@ -178,3 +219,5 @@ def _note(done: Pass, written: Written, alias: str) -> None:
         raise DataError(f"Elasticsearch refused a segment for a document of {alias}: {written.error}.")
     else:
         done.updated += 1
+        if written.seq_no is not None:
+            done.operations.append(written.seq_no)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import dagster as dg
 import numpy as np
 import pytest
 
 from shop_platform.commerce.loading import load_shop_tables
+from shop_platform.errors import DataError
 from shop_platform.records import read_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
@@ -42,11 +44,11 @@ class Room:
     """The room's assets over the test's servers."""
 
     def __init__(self, **resources: object) -> None:
-        self._resources = resources
+        self.resources = resources
 
     def run(self, *chosen: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
         keys = [asset.key for asset in chosen] or None
-        return dg.materialize(ALL, resources=self._resources, selection=keys)
+        return dg.materialize(ALL, resources=self.resources, selection=keys)
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def test_a_second_run_writes_nothing(room: Room, elasticsearch: ElasticsearchRes
     assert documents(elasticsearch) == before
     assert metadata_of(again, "user_logs")["loaded in this run"] is False
     assert metadata_of(again, "search_embeddings")["encoded in this run"] == 0
-    assert metadata_of(again, "user_segments")["computed in this run"] is False
+    assert metadata_of(again, "user_segments")["searchers told in this run"] == 0
     assert metadata_of(again, "segmented_user_logs")["documents updated in this run"] == 0
 
 
@@ -113,13 +115,19 @@ def test_a_refresh_encodes_only_new_queries_and_gives_what_a_full_run_gives(
     after = documents(elasticsearch)
     with postgres.connect() as connection:
         by_refresh = connection.execute("SELECT * FROM analytics.user_segments ORDER BY 1").fetchall()
-        connection.execute("DELETE FROM analytics.records")
-    with elasticsearch.client() as client:
-        client.indices.delete(index=f"{elasticsearch.index_prefix}search_embeddings-000001")
-    refresh(room)
+        # Without the marks everything is read.
+        connection.execute("UPDATE analytics.records SET record = record - 'read_to'")
+        connection.execute("DELETE FROM analytics.user_segments")
+    whole = refresh(room)
     with postgres.connect() as connection:
         by_full_run = connection.execute("SELECT * FROM analytics.user_segments ORDER BY 1").fetchall()
     assert metadata_of(refreshed, "search_embeddings")["encoded in this run"] == 1
+    assert metadata_of(refreshed, "search_embeddings")["search logs read"] == 2
+    assert metadata_of(refreshed, "user_segments")["searchers told in this run"] == 2
+    assert metadata_of(refreshed, "segmented_user_logs")["documents read in this run"] < 100
+    assert metadata_of(whole, "search_embeddings")["search logs read"] == 302
+    assert metadata_of(whole, "user_segments")["searchers told in this run"] == len(by_full_run)
+    assert metadata_of(whole, "segmented_user_logs")["documents updated in this run"] == 0
     assert after[added]["segment"] in NAMES
     assert all(checks_of(refreshed)[name] for name in ("one_of_the_segments", "counts_match"))
     assert by_refresh == by_full_run
@@ -236,3 +244,113 @@ def test_nothing_heavy_is_imported_with_the_assets() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+def told(result: dg.ExecuteInProcessResult) -> tuple[object, object, object]:
+    """Documents read by the embeddings, searchers told, documents read to be written on."""
+    return (
+        metadata_of(result, "search_embeddings")["search logs read"],
+        metadata_of(result, "user_segments")["searchers told in this run"],
+        metadata_of(result, "segmented_user_logs")["documents read in this run"],
+    )
+
+
+def state(postgres: PostgresResource) -> list[tuple[object, ...]]:
+    """All that is published about users and queries."""
+    tables = ("user_segments", "user_queries", "query_segments")
+    with postgres.connect() as connection:
+        return [row for name in tables for row in connection.execute(f"SELECT * FROM analytics.{name} ORDER BY 1, 2")]  # noqa: S608
+
+
+def test_nothing_is_read_again_where_nothing_changed(room: Room) -> None:
+    room.run()
+    assert told(refresh(room)) == (0, 0, 0)
+
+
+def test_refreshes_by_what_changed_end_where_reading_everything_ends(
+    room: Room, postgres: PostgresResource, elasticsearch: ElasticsearchResource
+) -> None:
+    room.run()
+    rng = np.random.default_rng(11)
+    ids = list(documents(elasticsearch))
+    alias = f"{elasticsearch.index_prefix}user_logs"
+    with postgres.connect() as connection:
+        version = read_record(connection, "user_segments")["version"]
+    for round_ in range(6):
+        with elasticsearch.client() as client:
+            for number in range(3):
+                document = {"user_id": f"new {rng.integers(4)}", "search_query": f"Yoga mat {rng.integers(5)}"}
+                client.index(index=alias, id=f"added {round_} {number}", document=document)
+            client.index(index=alias, id=f"blank {round_}", document={"user_id": f"blank {rng.integers(2)}"})
+            client.index(index=alias, id=f"nobody {round_}", document={"search_query": "gift card"})
+            client.update(index=alias, id=ids[round_], doc={"search_query": f"changed {round_}"})
+            if round_ in (2, 4):
+                client.update(index=alias, id=ids[20 + round_], doc={"user_id": "somebody else"})
+                client.delete(index=alias, id=ids[40 + round_])
+            if round_ == 5:
+                client.update(index=alias, id="blank 0", doc={"search_query": "dumbbell set"})
+            client.indices.refresh(index=alias)
+        result = refresh(room)
+        passed = checks_of(result)
+        assert all(passed.values()), passed
+        assert (told(result)[0] == len(documents(elasticsearch))) == (round_ in (2, 4))
+    by_refreshes, written = state(postgres), documents(elasticsearch)
+    with postgres.connect() as connection:
+        assert read_record(connection, "user_segments")["version"] == version
+        connection.execute("UPDATE analytics.records SET record = record - 'read_to'")
+    refresh(room)
+    assert state(postgres) == by_refreshes
+    assert documents(elasticsearch) == written
+
+
+def test_searchers_who_drifted_away_have_the_segments_learned_anew_under_the_same_names(
+    room: Room, postgres: PostgresResource, elasticsearch: ElasticsearchResource
+) -> None:
+    room.run()
+    with postgres.connect() as connection:
+        before = read_record(connection, "user_segments")
+    for number in range(30):
+        add_log(elasticsearch, user_id=f"new {number}", search_query=f"marathon training plan {number}")
+        add_log(elasticsearch, user_id=f"new {number}", search_query="protein bars")
+    refresh(room)
+    with postgres.connect() as connection:
+        after = read_record(connection, "user_segments")
+        now = dict(connection.execute("SELECT user_id, segment FROM analytics.user_segments").fetchall())
+    assert after["version"] != before["version"]
+    assert after["drift"]["moved"] == 0
+    assert {now[f"new {number}"] for number in range(30)} == {"fitness_focused"}
+    assert {document["segment_model"] for document in documents(elasticsearch).values()} == {after["model"]}
+
+
+def test_segments_that_the_data_do_not_show_are_not_published(
+    room: Room, postgres: PostgresResource, elasticsearch: ElasticsearchResource, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    room.run()
+    before, written = state(postgres), documents(elasticsearch)
+    path = tmp_path / "segments.toml"
+    phrases = '["4k monitor", "yoga mat", "table lamp", "cheap shoes"]'
+    path.write_text("".join(f'[[segments]]\nname = "{name}"\nphrases = {phrases}\n' for name in "abc"), "utf-8")
+    monkeypatch.setenv("SHOP_SEGMENTS", str(path))
+    result = dg.materialize(
+        ALL,
+        resources=room.resources,
+        selection=[asset.key for asset in ALL[1:]],
+        raise_on_error=False,
+    )
+    failed = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    assert ("segments_supported", dg.AssetCheckSeverity.ERROR) in [(each.check_name, each.severity) for each in failed]
+    assert not result.success
+    assert state(postgres) == before
+    assert documents(elasticsearch) == written
+
+
+def test_a_stored_model_that_was_tampered_with_is_refused(room: Room, postgres: PostgresResource) -> None:
+    room.run()
+    with postgres.connect() as connection:
+        connection.execute("UPDATE ops.segment_models SET artefact = substr(artefact, 1, 400)")
+    with pytest.raises(DataError, match="Delete it from ops"):
+        refresh(room)
+    with postgres.connect() as connection:
+        connection.execute("DELETE FROM ops.segment_models")
+    assert refresh(room).success

@@ -1,169 +1,199 @@
-"""Vectors, clusters, names and confidence on arrays, and the quality on a shop whose truth is known."""
+"""The model: what it learns, what it refuses to invent, that it comes back from bytes as it was, and no other does."""
 
 from __future__ import annotations
+
+import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score
 
-from shop_platform.resources.encoder import EncoderResource
-from shop_platform.segmentation.clusters import assign_names, cluster_users, confidence_of, margins_of
-from shop_platform.segmentation.model import distinguishing_queries, segment_users
-from shop_platform.segmentation.pairs import pairs_of, scan_documents
-from shop_platform.segmentation.segments import Segment, load_segments
-from shop_platform.segmentation.vectors import inverse_user_frequency, prototype_vectors, unit_rows, user_vectors
-from shop_platform.sources.parameters import ShopParameters
-from shop_platform.sources.synthetic import SyntheticSource
+from shop_platform.errors import DataError
+from shop_platform.segmentation.artefact import pack, unpack, version_of
+from shop_platform.segmentation.model import Model, fit_model
+from shop_platform.segmentation.pairs import Pairs, pairs_of
+from shop_platform.segmentation.reader import Reader, fit_reader
+from shop_platform.segmentation.vectors import unit_rows
 
-AXES = np.eye(4, dtype=np.float32)
+Vectors = NDArray[np.float32]
 
-
-def ints(*values: int) -> NDArray[np.int64]:
-    return np.array(values, dtype=np.int64)
+#: Directions of what four kinds of queries are about; a fifth is what anybody searches for.
+TOPICS = np.eye(8, dtype=np.float32)[:5]
 
 
-def groups(seed: int, *sizes: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Users around the four axes, with the group of each."""
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    return unit_rows(AXES[group] + np.random.default_rng(seed).normal(scale=0.15, size=(len(group), 4))), group
+def around(topic: int, count: int, rng: np.random.Generator) -> Vectors:
+    """Embeddings of queries about something."""
+    return unit_rows(TOPICS[topic] + rng.normal(scale=0.15, size=(count, 8))).astype(np.float32)
 
 
-def test_what_everybody_searches_for_weighs_nothing_and_what_one_user_does_weighs_most() -> None:
-    weights = inverse_user_frequency(ints(0, 1, 2, 0, 1, 2), ints(0, 0, 0, 1, 1, 2), 3)
-    assert weights == pytest.approx([0.0, np.log(4 / 3), np.log(2)])
-
-
-def test_a_users_vector_is_the_weighted_mean_of_their_queries_of_length_one() -> None:
-    vectors = user_vectors(ints(0, 0, 1, 2), ints(0, 1, 1, 2), AXES[:3])
-    rare, shared = np.log(4 / 2), np.log(4 / 3)
-    assert vectors[0] == pytest.approx(np.array([rare, shared, 0, 0]) / np.hypot(rare, shared))
-    assert vectors[1] == pytest.approx([0, 1, 0, 0])
-
-
-def test_a_user_who_searched_only_for_what_everybody_does_still_has_a_direction() -> None:
-    assert user_vectors(ints(0, 1), ints(0, 0), AXES[:1]) == pytest.approx(AXES[[0, 0]])
-
-
-def test_nobody_has_no_vector() -> None:
-    assert user_vectors(ints(), ints(), AXES[:0]).shape == (0, 4)
-
-
-def test_a_prototype_is_the_direction_of_the_mean_of_its_phrases() -> None:
-    assert prototype_vectors([AXES[:2], AXES[2:3]]) == pytest.approx(
-        np.array([[0.5**0.5, 0.5**0.5, 0, 0], [0, 0, 1, 0]])
-    )
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 1_000), st.permutations(range(4)))
-def test_a_clusters_number_is_its_segments_in_whatever_order_the_segments_come(seed: int, order: list[int]) -> None:
-    vectors, group = groups(seed, 30, 20, 10, 5)
-    clusters = cluster_users(vectors, AXES[order].astype(float), seed)
-    assert [order[segment] for segment in clusters.segment] == group.tolist()
-    assert clusters.margins.min() > 0.5
-
-
-@settings(deadline=None, max_examples=15)
-@given(st.integers(0, 1_000))
-def test_the_order_of_users_does_not_matter(seed: int) -> None:
-    vectors, _ = groups(seed, 20, 20, 20, 20)
-    order = np.random.default_rng(seed).permutation(len(vectors))
-    as_is, shuffled = (cluster_users(rows, AXES.astype(float), 1) for rows in (vectors, vectors[order]))
-    assert shuffled.segment.tolist() == as_is.segment[order].tolist()
-
-
-@given(st.permutations(range(4)))
-def test_each_name_goes_to_the_cluster_that_is_nearest_to_it_and_is_used_once(order: list[int]) -> None:
-    assert assign_names(AXES[order].astype(float) * 3, AXES.astype(float)).tolist() == order
-
-
-def test_names_are_assigned_for_the_best_sum_where_two_clusters_want_the_same() -> None:
-    prototypes = unit_rows(np.array([[1.0, 0.0], [0.0, 1.0]]))
-    centroids = unit_rows(np.array([[1.0, 0.2], [1.0, 0.1]]))
-    assert assign_names(centroids, prototypes).tolist() == [1, 0]
-    assert margins_of(centroids[::-1], prototypes)[1] < 0
-
-
-def test_a_segment_that_nobody_is_in_has_a_low_margin() -> None:
-    vectors, _ = groups(3, 40, 40, 40, 0)
-    assert cluster_users(vectors, AXES.astype(float), 1).margins[3] < 0.1
-
-
-@pytest.mark.parametrize("users", [0, 1, 3])
-def test_too_few_users_to_cluster_get_the_nearest_prototype(users: int) -> None:
-    clusters = cluster_users(AXES[:users].astype(float), AXES.astype(float), 1)
-    assert not clusters.fitted
-    assert clusters.segment.tolist() == list(range(users))
-
-
-def test_many_users_who_search_for_the_same_get_the_nearest_prototype() -> None:
-    clusters = cluster_users(np.repeat(AXES[1:3].astype(float), 50, axis=0), AXES.astype(float), 1)
-    assert not clusters.fitted
-    assert clusters.segment.tolist() == [1] * 50 + [2] * 50
-
-
-def test_confidence_is_one_at_a_centroid_and_nothing_on_the_border() -> None:
-    assert confidence_of(np.array([[0.0, 2.0, 5.0], [3.0, 3.0, 9.0], [2.0, 1.0, 4.0]])) == pytest.approx([1, 0, 0.5])
-
-
-@given(st.lists(st.lists(st.floats(0, 10), min_size=4, max_size=4), min_size=1, max_size=9))
-def test_confidence_lies_between_nothing_and_one(distances: list[list[float]]) -> None:
-    confidence = confidence_of(np.array(distances))
-    assert (confidence >= 0).all()
-    assert (confidence <= 1).all()
-
-
-def test_only_queries_that_enough_users_of_a_segment_share_are_shown() -> None:
-    found = [(f"a{i}", "gaming mouse") for i in range(5)] + [(f"b{i}", "yoga mat") for i in range(4)]
-    found += [(f"{letter}{i}", "gift card") for letter in "ab" for i in range(4)] + [("a0", "my secret illness")]
+def shop(seed: int, *sizes: int) -> tuple[Pairs, Vectors, list[Vectors], dict[str, int]]:
+    """Users of four kinds who search for 6 of 40 queries of their own and 3 of anybody's; the truth of each."""
+    rng = np.random.default_rng(seed)
+    of = {f"{topic} {n:02}": vector for topic in range(5) for n, vector in enumerate(around(topic, 40, rng))}
+    found, truth = [], {}
+    for topic, size in enumerate(sizes):
+        for number in range(size):
+            user = f"u{topic}{number:03}"
+            truth[user] = topic
+            found += [(user, f"{topic} {n:02}") for n in rng.choice(40, 6, replace=False)]
+            found += [(user, f"4 {n:02}") for n in rng.choice(40, 3, replace=False)]
     pairs = pairs_of(found)
-    segment = ints(*(int(user.startswith("b")) for user in pairs.users))
-    assert distinguishing_queries(pairs, segment, 2) == (("gaming mouse",), ())
+    vectors = np.stack([of[query] for query in pairs.queries])
+    return pairs, vectors, [around(topic, 12, rng) for topic in range(4)], truth
 
 
-def test_pairs_are_the_same_for_the_same_searches_in_any_order_and_number() -> None:
-    rows = [("u2", "b"), ("u1", "a"), ("u2", "a")]
-    assert pairs_of(rows).digest() == pairs_of([*reversed(rows), rows[0]]).digest()
-    assert pairs_of(rows).digest() != pairs_of(rows[:2]).digest()
+def right(model: Model, pairs: Pairs, vectors: Vectors, truth: dict[str, int]) -> float:
+    number, _ = model.users(pairs, vectors)
+    return float(np.mean([truth[user] == each for user, each in zip(pairs.users, number, strict=True)]))
 
 
-def test_a_scan_counts_what_says_nothing_and_what_nobody_searched_for() -> None:
-    rows = [{"user_id": "u", "search_query": q} for q in ("A", "a ", " ")] + [{"search_query": "b"}]
-    scan = scan_documents(rows)
-    assert (scan.documents, scan.blank, scan.nobody) == (4, 1, 1)
-    assert scan.queries == {"a", "b"}
-    assert scan.pairs == {("u", "a")}
+@settings(deadline=None, max_examples=5)
+@given(st.integers(0, 100))
+def test_users_are_told_by_what_they_search_for_and_names_are_the_segments_own(seed: int) -> None:
+    pairs, vectors, phrases, truth = shop(seed, 40, 30, 20, 15)
+    model = fit_model(pairs, vectors, phrases, 1)
+    assert model.fitted
+    assert model.supported == (0, 1, 2, 3)
+    assert right(model, pairs, vectors, truth) == 1.0
+    number, probability = model.users(pairs, vectors)
+    assert ((probability > 0.5) & (probability <= 1)).all()
+    looks, _ = model.queries(vectors)
+    assert [int(query[0]) for query in pairs.queries if query[0] != "4"] == [
+        int(each) for query, each in zip(pairs.queries, looks, strict=True) if query[0] != "4"
+    ]
+    assert set(number.tolist()) == {0, 1, 2, 3}
 
 
-def test_a_segment_without_users_has_a_profile_and_is_not_supported() -> None:
-    pairs = pairs_of([("u", "a")])
-    segments = [Segment(name, "", ("x",)) for name in "abcd"]
-    found = segment_users(pairs, AXES[:1], segments, [AXES[i : i + 1] for i in range(4)], 1)
-    assert [profile.users for profile in found.profiles] == [1, 0, 0, 0]
-    assert [profile.supported for profile in found.profiles] == [True, False, False, False]
+@pytest.mark.parametrize("absent", range(4))
+def test_a_segment_that_nobody_is_in_is_said_to_be_unsupported_and_nobody_is_put_into_it(absent: int) -> None:
+    pairs, vectors, phrases, truth = shop(7, *(0 if topic == absent else 40 for topic in range(4)))
+    model = fit_model(pairs, vectors, phrases, 1)
+    assert model.supported == tuple(topic for topic in range(4) if topic != absent)
+    assert model.margins is not None
+    assert model.margins[absent] < 0.125
+    assert right(model, pairs, vectors, truth) == 1.0
 
 
-def test_searchers_are_found_on_a_shop_whose_truth_is_known_where_kmeans_over_searches_fails(
-    encoder: EncoderResource,
-) -> None:
-    source = SyntheticSource(ShopParameters(seed=7, users=250, searches=5_000))
-    rows = [row for batch in source.searches().batches for row in batch.to_pylist()]
-    persona = {row["user_id"]: row["persona"] for batch in source.truth().personas for row in batch.to_pylist()}
-    pairs = pairs_of(scan_documents(rows).pairs)
-    embeddings = encoder.encode(pairs.queries)
-    segments = load_segments()
-    phrases = [encoder.encode(segment.phrases) for segment in segments]
+def test_one_kind_of_users_leaves_one_segment() -> None:
+    pairs, vectors, phrases, truth = shop(3, 0, 60)
+    model = fit_model(pairs, vectors, phrases, 1)
+    assert model.supported == (1,)
+    assert right(model, pairs, vectors, truth) == 1.0
+    assert model.users(pairs, vectors)[1].tolist() == [1.0] * 60
 
-    found = segment_users(pairs, embeddings, segments, phrases, seed=42)
 
-    truth = [persona[user] for user in pairs.users]
-    named = [segments[number].name for number in found.clusters.segment]
-    by_search = KMeans(4, n_init=1, random_state=42).fit_predict(embeddings[pairs.query])
-    assert adjusted_rand_score(truth, named) > 0.75
-    assert np.mean([a == b for a, b in zip(truth, named, strict=True)]) > 0.9
-    assert adjusted_rand_score([truth[user] for user in pairs.user], by_search) < 0.4
-    assert all(profile.supported for profile in found.profiles)
+def test_where_no_segment_is_clear_none_is_supported() -> None:
+    pairs, vectors, phrases, _ = shop(3, 20, 20, 20, 20)
+    alike = [np.concatenate(phrases)] * 4
+    assert fit_model(pairs, vectors, alike, 1).supported == ()
+
+
+def test_too_few_users_are_told_by_the_example_phrases() -> None:
+    pairs, vectors, phrases, truth = shop(3, 1, 1, 1)
+    model = fit_model(pairs, vectors, phrases, 1)
+    assert not model.fitted
+    assert model.margins is None
+    assert right(model, pairs, vectors, truth) == 1.0
+
+
+def test_nobody_at_all_is_no_error() -> None:
+    _, vectors, phrases, _ = shop(3, 1)
+    model = fit_model(pairs_of([]), vectors[:0], phrases, 1)
+    assert model.users(pairs_of([]), vectors[:0])[0].tolist() == []
+
+
+def test_learning_anew_from_an_earlier_model_keeps_the_names_and_finds_who_came_since() -> None:
+    pairs, vectors, phrases, _ = shop(7, 40, 40, 40, 0)
+    before = fit_model(pairs, vectors, phrases, 1)
+    more, others, _, truth = shop(7, 40, 40, 40, 30)
+    again = fit_model(more, others, phrases, 1, before)
+    assert before.supported == (0, 1, 2)
+    assert again.supported == (0, 1, 2, 3)
+    assert right(again, more, others, truth) == 1.0
+
+
+def test_what_anybody_searches_for_is_no_evidence() -> None:
+    rng = np.random.default_rng(1)
+    vectors = np.concatenate([around(topic, 30, rng) for topic in range(3)])
+    counts = np.repeat([[9.0, 0.0], [0.0, 9.0], [5.0, 5.0]], 30, axis=0)
+    reader = fit_reader(vectors, counts, np.array([0.5, 0.5]))
+    evidence = np.abs(reader.evidence(vectors)).max(axis=1).reshape(3, 30).mean(axis=1)
+    assert evidence[2] * 4 < min(evidence[:2])
+
+
+def test_probabilities_are_right_on_average() -> None:
+    """Users of two kinds whose searches overlap: of those told with 80 %, some 80 % are told right."""
+    rng = np.random.default_rng(2)
+    vectors = around(0, 400, rng) + rng.normal(scale=0.1, size=(400, 8)).astype(np.float32)
+    leaning = 1 / (1 + np.exp(-6 * vectors[:, 1]))
+    kind = rng.random(3_000) < 0.3
+    found = []
+    for user, one in enumerate(kind):
+        weight = leaning if one else 1 - leaning
+        found += [(f"{user:04}", f"{n:03}") for n in rng.choice(400, 3, replace=False, p=weight / weight.sum())]
+    pairs = pairs_of(found)
+    rows = vectors[[int(query) for query in pairs.queries]]
+    users = np.eye(2)[kind.astype(int)]
+    counts = np.zeros((len(rows), 2))
+    np.add.at(counts, pairs.query, users[pairs.user])
+    reader = fit_reader(rows, counts, users.mean(axis=0))
+    sums = np.zeros((3_000, 2))
+    np.add.at(sums, pairs.user, reader.evidence(rows)[pairs.query])
+    probability = reader.of_users(sums)[:, 1]
+    for low, high in ((0.1, 0.3), (0.3, 0.5), (0.5, 0.7)):
+        some = (probability >= low) & (probability < high)
+        assert kind[some].mean() == pytest.approx(probability[some].mean(), abs=0.08)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    pairs, vectors, phrases, _ = shop(7, 20, 20, 20)
+    return fit_model(pairs, vectors, phrases, 1)
+
+
+def test_a_model_comes_back_from_its_bytes_as_it_was(model: Model) -> None:
+    data = pack(model, {"seed": 1})
+    back = unpack(data, version_of(data), 8)
+    assert back.supported == model.supported
+    assert back.margins == model.margins
+    assert all((getattr(back.reader, n) == getattr(model.reader, n)).all() for n in vars(model.reader))
+    assert pack(model, {"seed": 1}) == data
+
+
+def changed(model: Model, **arrays: NDArray[np.float64]) -> bytes:
+    return pack(replace(model, reader=replace(model.reader, **arrays)), {})
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (lambda m: changed(m, weights=m.reader.weights[:, :5]), "its arrays are weights"),
+        (lambda m: changed(m, weights=m.reader.weights.astype(np.float32)), "its arrays are weights float32"),
+        (lambda m: changed(m, intercepts=np.array([0.0, np.nan, 0.0])), "numbers that are none"),
+        (lambda m: changed(m, query_shares=np.zeros(3)), "shares of nothing"),
+        (lambda m: pack(m, {})[:-40], "can't be read"),
+        (lambda _: b"", "can't be read"),
+        (lambda _: pickle.dumps(print), "can't be read"),
+        (lambda m: pack(m, {}).replace(b'\\"method\\": 2', b'\\"method\\": 1'), "made by method 1"),
+        (lambda m: pack(m, {}).replace(b"supported", b"surported"), "can't be read"),
+    ],
+)
+def test_bytes_that_are_no_model_are_refused_with_why(model: Model, broken: object, why: str) -> None:
+    data = broken(model)  # type: ignore[operator]
+    with pytest.raises(DataError, match=f"refused: .*{why}"):
+        unpack(data, version_of(data), 8)
+
+
+def test_other_bytes_than_the_version_says_are_refused(model: Model) -> None:
+    data = pack(model, {})
+    with pytest.raises(DataError, match="SHA-256"):
+        unpack(data + b" ", version_of(data))
+
+
+def test_a_reader_of_nothing_but_one_segment_is_certain() -> None:
+    reader = fit_reader(TOPICS[:3], np.array([[1.0, 0.0]] * 3), np.array([1.0, 0.0]))
+    assert reader.of_queries(TOPICS[:1])[0, 0] == pytest.approx(1.0)
+    assert isinstance(reader, Reader)

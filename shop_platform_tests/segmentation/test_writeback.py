@@ -15,7 +15,8 @@ NAMES = ("tech_enthusiast", "lifestyle_shopper", "fitness_focused", "bargain_hun
 
 
 def labels(**users: str) -> Labels:
-    return Labels({user: Label(segment, 0.5, "test") for user, segment in users.items()}, NAMES)
+    of = {user: Label(segment, 0.5, "test") for user, segment in users.items()}
+    return Labels(of, Label(NAMES[2], 0.0, "test"), {"rug": NAMES[1]})
 
 
 def alias(elasticsearch: ElasticsearchResource) -> str:
@@ -34,6 +35,8 @@ def test_every_document_gets_its_searchers_segment_and_is_read_back(elasticsearc
     assert document["segment"] == "bargain_hunter"
     assert document["segment_confidence"] == 0.5
     assert document["segment_model"] == "test"
+    assert document["query_segment"] is None
+    assert next(d for d in documents(elasticsearch).values() if d["search_query"] == "rug")["query_segment"] == NAMES[1]
     assert document["clicked_product_ids"] == ["p01", "p02"]
 
 
@@ -99,9 +102,10 @@ def test_a_search_that_says_nothing_or_that_nobody_made_goes_with_the_largest_se
     load(elasticsearch, LogSource())
     added = add_log(elasticsearch, **document)
     with elasticsearch.client() as client:
-        write_segments(client, alias(elasticsearch), lambda: labels(abc123=NAMES[1], x=NAMES[2], y=NAMES[2]))
+        write_segments(client, alias(elasticsearch), lambda: labels(abc123=NAMES[1]))
     assert documents(elasticsearch)[added] == document | {
         "segment": NAMES[2],
+        "query_segment": NAMES[1] if document.get("search_query") == "rug" else None,
         "segment_confidence": 0.0,
         "segment_model": "test",
     }
