@@ -14,7 +14,7 @@ from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention.counting import defined_otherwise
 from shop_platform.retention.definition import Definition
-from shop_platform.segmentation.freshness import log_state, settled_state
+from shop_platform.segmentation.freshness import log_state, profiles_due, settled_state
 from shop_platform.segmentation.segments import load_segments
 from shop_platform.settings import load_settings
 
@@ -23,6 +23,7 @@ SUMMARIES = ("activity_summaries",)
 LABORATORY = ("baseline_benchmark", "commerce_indexes", "indexed_benchmark", "index_effects", "index_advice")
 RETENTION = ("cohort_retention", "retention_heatmap", "retention_curves", "retention_export")
 SEGMENTATION = ("search_embeddings", "user_segments", "segmented_user_logs")
+PROFILES = ("segment_profiles",)
 
 _UNDER_WAY = [
     dg.DagsterRunStatus.QUEUED,
@@ -169,10 +170,10 @@ def by_segment() -> bool:
 
 @dg.sensor(
     name="segmentation_refresh",
-    asset_selection=[*SEGMENTATION, *RETENTION],
+    asset_selection=[*SEGMENTATION, *PROFILES, *RETENTION],
     minimum_interval_seconds=INTERVAL,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="New, changed or deleted search logs, or other segments: encode new queries and segment their searchers.",
+    description="New, changed or deleted search logs, or other segments: encode queries and segment their searchers.",
 )
 def segmentation_refresh(
     context: dg.SensorEvaluationContext,
@@ -180,12 +181,16 @@ def segmentation_refresh(
     elasticsearch: ElasticsearchResource,
     encoder: EncoderResource,
 ) -> dg.SensorResult | dg.SkipReason:
-    """Ask for segments where search logs came, changed or went, and for retention where that is by segment."""
-    assets = [*SEGMENTATION, *RETENTION] if by_segment() else SEGMENTATION
+    """Ask for segments where search logs came, changed or went; once a day for what describes them, which reads all.
+
+    And for retention, where that is by segment.
+    """
     with elasticsearch.client() as client:
         state = log_state(client, elasticsearch.index_prefix, encoder.model_name, load_segments())
     with postgres.connect() as connection:
         settled = settled_state(connection, state)
+        due = PROFILES if profiles_due(connection) else ()
+    assets = [*SEGMENTATION, *due, *(RETENTION if by_segment() else ())]
     return decide(
         state=str(state),
         consumed=None if settled is None else str(settled),

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from shop_platform.errors import ShopPlatformError
 from shop_platform.settings import load_settings
@@ -216,6 +217,37 @@ def results(as_json: JsonOption = False, config: ConfigOption = None) -> None:
         sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     else:
         print_results(out, found)
+
+
+@app.command()
+def search(
+    text: Annotated[str, typer.Argument(help="What somebody might search for.")],
+    count: Annotated[int, typer.Option("--count", min=1, max=50, help="How many searches to show at most.")] = 10,
+    least_users: Annotated[
+        int, typer.Option("--least-users", min=1, help="Leave out searches that fewer users share.")
+    ] = 5,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Show searches that mean the same, and the segments of those who make them."""
+    _configure(config, None)
+    from dataclasses import asdict
+
+    from shop_platform.definitions import default_resources
+    from shop_platform.segmentation.searching import similar_searches
+
+    using = default_resources()
+    with using["elasticsearch"].client() as client, using["postgres"].connect() as connection:
+        prefix = using["elasticsearch"].index_prefix
+        found = similar_searches(client, connection, prefix, using["encoder"], text, count, least_users)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=False) + "\n")
+        return
+    table = Table("search", "cosine", "users", "segments of its users", "looks like", box=None)
+    for each in found:
+        segments = ", ".join(f"{name} {users}" for name, users in each.segments.items())
+        table.add_row(each.query, f"{each.cosine:.2f}", f"{each.users:,}", segments, each.looks_like)
+    out.print(table if found else f"No search like this is shared by {least_users} users.")
 
 
 @app.command()

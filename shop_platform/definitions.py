@@ -61,6 +61,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
             segmentation.search_embeddings,
             segmentation.user_segments,
             segmentation.segmented_user_logs,
+            segmentation.segment_profiles,
             report.shop_report,
         ],
         jobs=automation.jobs,

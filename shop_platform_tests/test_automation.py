@@ -245,7 +245,7 @@ def test_search_logs_that_came_changed_or_went_are_noticed_and_other_segments_to
         assert "No new search logs" in ticked()[2]
         client.index(index=alias, id="2", document={"user_id": "u"}, refresh=True)
         asked, cursor, _ = ticked()
-        assert asked == set(automation.SEGMENTATION)
+        assert asked == {*automation.SEGMENTATION, *automation.PROFILES}
         assert "asked for already" in ticked(cursor)[2]
         for change in ({"segment": "bargain_hunter"}, {"user_id": "v"}):
             client.update(index=alias, id="2", doc=change, refresh=True)
@@ -261,6 +261,10 @@ def test_search_logs_that_came_changed_or_went_are_noticed_and_other_segments_to
         )
         monkeypatch.setenv("SHOP_SEGMENTS", str(path))
         monkeypatch.setenv("SHOP_RETENTION_BREAKDOWN", "segment")
+        assert ticked()[0] == {*automation.SEGMENTATION, *automation.PROFILES, *automation.RETENTION}
+        with postgres.connect() as connection:
+            write_record(connection, "segment_profiles", "run", {"version": "1"})
+            write_record(connection, "user_segments", "run", {"basis": basis, "version": "1"})
         assert ticked()[0] == {*automation.SEGMENTATION, *automation.RETENTION}
 
 

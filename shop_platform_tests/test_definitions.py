@@ -25,7 +25,7 @@ GROUPS = {
         "activity_summaries",
     },
     "retention": {"cohort_retention", "retention_heatmap", "retention_curves", "retention_export"},
-    "segmentation": {"user_logs", "search_embeddings", "user_segments", "segmented_user_logs"},
+    "segmentation": {"user_logs", "search_embeddings", "user_segments", "segmented_user_logs", "segment_profiles"},
     "report": {"shop_report"},
 }
 

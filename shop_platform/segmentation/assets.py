@@ -1,4 +1,4 @@
-"""The assets `user_logs`, `search_embeddings`, `user_segments` and `segmented_user_logs`."""
+"""The assets of the segmentation, from `user_logs` to `segment_profiles`."""
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands, ...
 
@@ -15,6 +15,8 @@ from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.segmentation import checks, embeddings, logs, orphans
+from shop_platform.segmentation.behaviour import shares
+from shop_platform.segmentation.describing import PROFILES, describe_segments
 from shop_platform.segmentation.encoding import encode_missing
 from shop_platform.segmentation.labelling import label_documents
 from shop_platform.segmentation.marks import later, mark_of
@@ -256,4 +258,44 @@ def segmented_user_logs(
             "segments": markdown_table(["segment", "documents"], sorted(done.found.items())),
         },
         check_results=[checks.one_of_the_segments(done, names), checks.counts_match(done)],
+    )
+
+
+@dg.asset(
+    group_name="segmentation",
+    owners=_OWNERS,
+    code_version="1",
+    deps=[segmented_user_logs, "events"],
+    kinds={"elasticsearch", "postgres", "scikitlearn"},
+    description="What the users of each segment click and buy, and how clear, stable and sure the segments are.",
+    check_specs=checks.SPECS["segment_profiles"],
+)
+def segment_profiles(
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    elasticsearch: ElasticsearchResource,
+    encoder: EncoderResource,
+) -> Materialized:
+    """Describe the segments; how good they are is measured once for each model that was learned."""
+    segments = load_segments()
+    with elasticsearch.client() as client, postgres.connect() as connection:
+        record = describe_segments(
+            Room(
+                client, connection, elasticsearch.index_prefix, segments, encoder, load_settings().seed,
+                context.run.run_id,
+            )
+        )  # fmt: skip
+        write_record(connection, PROFILES, context.run.run_id, record)
+    clicked, bought = record["clicked"], record["bought"]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(segments),
+            "segments": markdown_table(
+                ["segment", "clicks", "buys"],
+                ((each.name, shares(clicked, each.name), shares(bought, each.name)) for each in segments),
+            ),
+            "association of segment and clicked category (Cramer's V)": record["clicks_by_segment"] or 0.0,
+            "quality": dg.MetadataValue.json(record["quality"]),
+        },
+        check_results=[checks.segments_hold(record["quality"])],
     )

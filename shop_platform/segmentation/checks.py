@@ -12,6 +12,7 @@ from shop_platform.segmentation.labelling import Labelled
 from shop_platform.segmentation.logs import LogLoad
 from shop_platform.segmentation.model import LOW_MARGIN
 from shop_platform.segmentation.orphans import Orphans
+from shop_platform.segmentation.quality import MOVED_AT_MOST, UNSURE, UNSURE_AT_MOST
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
@@ -29,6 +30,7 @@ SPECS: Mapping[str, list[dg.AssetCheckSpec]] = {
         dg.AssetCheckSpec("one_of_the_segments", asset="segmented_user_logs"),
         dg.AssetCheckSpec("counts_match", asset="segmented_user_logs"),
     ],
+    "segment_profiles": [dg.AssetCheckSpec("segments_hold", asset="segment_profiles")],
 }
 
 
@@ -159,4 +161,24 @@ def counts_match(done: Labelled) -> dg.AssetCheckResult:
         description=f"Elasticsearch counts {sum(done.found.values()):,} documents with a segment; "
         f"{sum(done.expected.values()):,} of {last.total:,} should have one.",
         metadata=dict(done.found),
+    )
+
+
+def segments_hold(quality: Mapping[str, Any] | None) -> dg.AssetCheckResult:
+    """Users stay in their segment when others are left out, and most are sure of it."""
+    if quality is None:
+        return dg.AssetCheckResult(
+            check_name="segments_hold",
+            passed=False,
+            severity=WARN,
+            description="Too few different searchers to say how good the segments are.",
+        )
+    return dg.AssetCheckResult(
+        check_name="segments_hold",
+        passed=bool(quality["good"]),
+        severity=WARN,
+        description=f"Of {quality['users']:,} searchers, {quality['resampled']:.1%} are told otherwise by a model "
+        f"learned from four fifths of them (at most {MOVED_AT_MOST:.0%} is good), and {quality['unsure']:.1%} are in a "
+        f"segment with a probability under {UNSURE} (at most {UNSURE_AT_MOST:.0%}).",
+        metadata={name: quality[name] for name in ("resampled", "unsure", "second_method", "random_starts")},
     )

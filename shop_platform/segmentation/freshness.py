@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shop_platform.records import find_record
+from shop_platform.segmentation.describing import PROFILES
 from shop_platform.segmentation.logs import ALIAS
 from shop_platform.segmentation.marks import history, mark_of
 from shop_platform.segmentation.segmenting import RECORD, WRITTEN
@@ -75,3 +76,15 @@ def settled_state(connection: Connection, now: LogState) -> LogState | None:
     basis = told.get("basis", {})
     settled = replace(now, segmented=now.total, made_with=f"{basis.get('encoder')}/{basis.get('segments')}")
     return settled if not now.last else replace(settled, last="" if mark is None else f"{mark.index}@{mark.seq_no}")
+
+
+def profiles_due(connection: Connection) -> bool:
+    """Whether the segments were never described, or by another model, or more than a day ago."""
+    row = connection.execute(
+        "SELECT profiles.record ->> 'version' = told.record ->> 'version'"
+        " AND profiles.created_at > now() - interval '1 day'"
+        " FROM analytics.records AS profiles, analytics.records AS told"
+        " WHERE profiles.name = %s AND told.name = %s",
+        [PROFILES, RECORD],
+    ).fetchone()
+    return row is None or not row[0]

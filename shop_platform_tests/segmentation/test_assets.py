@@ -27,7 +27,13 @@ from .conftest import LogSource, add_log, documents, load, publish, search
 
 NAMES = {"tech_enthusiast", "lifestyle_shopper", "fitness_focused", "bargain_hunter"}
 
-ALL = [assets.user_logs, assets.search_embeddings, assets.user_segments, assets.segmented_user_logs]
+ALL = [
+    assets.user_logs,
+    assets.search_embeddings,
+    assets.user_segments,
+    assets.segmented_user_logs,
+    assets.segment_profiles,
+]
 
 
 @pytest.fixture
@@ -78,6 +84,7 @@ def test_every_document_has_its_searchers_segment_and_all_checks_pass(
         segment_of = dict(connection.execute("SELECT user_id, segment FROM analytics.user_segments").fetchall())
         record = read_record(connection, "user_segments")
         counts = read_record(connection, "segmented_user_logs")["segments"]
+        profiles = read_record(connection, "segment_profiles")
     found = documents(elasticsearch)
     assert len(found) == 300
     assert {document["segment"] for document in found.values()} <= NAMES
@@ -85,12 +92,15 @@ def test_every_document_has_its_searchers_segment_and_all_checks_pass(
     assert sum(counts.values()) == 300
     assert {segment["name"] for segment in record["segments"]} == NAMES
     passed = checks_of(result)
-    assert len(passed) == 7
-    assert all(passed[name] for name in passed if name != "segments_supported"), passed
+    assert len(passed) == 8
+    assert all(passed[name] for name in passed if name not in ("segments_supported", "segments_hold")), passed
     for asset in ALL:
         metadata = metadata_of(result, asset.key.to_user_string())
         assert isinstance(metadata["dagster/row_count"], int)
     json.dumps(record)
+    assert profiles["version"] == record["version"]
+    assert set(profiles["clicked"]) <= NAMES
+    assert profiles["quality"]["users"] == len(segment_of)
 
 
 def test_a_second_run_writes_nothing(room: Room, elasticsearch: ElasticsearchResource) -> None:

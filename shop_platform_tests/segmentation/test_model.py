@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from shop_platform.errors import DataError
 from shop_platform.segmentation.artefact import pack, unpack, version_of
-from shop_platform.segmentation.model import Model, fit_model
+from shop_platform.segmentation.model import LOW_MARGIN, Model, fit_model
 from shop_platform.segmentation.pairs import Pairs, pairs_of
 from shop_platform.segmentation.reader import Reader, fit_reader
 from shop_platform.segmentation.vectors import unit_rows
@@ -73,7 +73,7 @@ def test_a_segment_that_nobody_is_in_is_said_to_be_unsupported_and_nobody_is_put
     model = fit_model(pairs, vectors, phrases, 1)
     assert model.supported == tuple(topic for topic in range(4) if topic != absent)
     assert model.margins is not None
-    assert model.margins[absent] < 0.125
+    assert model.margins[absent] < LOW_MARGIN
     assert right(model, pairs, vectors, truth) == 1.0
 
 
