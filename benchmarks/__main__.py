@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-PARTS = ("load", "answers", "retention", "memory", "refresh", "engines")
+PARTS = ("load", "answers", "retention", "memory", "refresh", "engines", "encoding")
 
 #: Where the figures go.
 RESULTS = Path(__file__).parent / "results" / "performance.json"
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _measure(only: set[str], *, small: bool, results: Path) -> int:
-    from benchmarks import answers, harness, load, refresh, retention
+    from benchmarks import answers, encoding, harness, load, refresh, retention
     from benchmarks.shops import loaded
 
     tiny, middle, large = ("50k", "50k", "500k") if small else ("50k", "5m", "50m")
@@ -70,6 +70,7 @@ def _measure(only: set[str], *, small: bool, results: Path) -> int:
         needs=(middle, large),
         measure=lambda: [row for size in (middle, large) for row in answers.engine_rows(size)],
     )
+    part("encoding", measure=encoding.encoding_rows)
     harness.show(rows)
     harness.write(results, rows, found)
     harness.out.print(f"Every time is in {results.name}.")

@@ -32,6 +32,9 @@ _TEXTS = 16_384
 #: Largest difference of a component from the reference vectors: float32 in another order of summation makes 1e-6.
 _TOLERANCE = 1e-5
 
+#: What sentence-transformers gives for a few texts.
+REFERENCE = Path(__file__).with_name("reference_vectors.json")
+
 
 class OnnxEncoder:
     """Encodes texts in batches of equal length, so that nothing is padded and a vector depends on its text alone."""
@@ -77,7 +80,7 @@ class OnnxEncoder:
     def _compare_with_reference(self) -> None:
         import numpy as np
 
-        stored = json.loads(Path(__file__).with_name("reference_vectors.json").read_text(encoding="utf-8"))
+        stored = json.loads(REFERENCE.read_text(encoding="utf-8"))
         found = self.encode(list(stored["vectors"]))
         off = float(np.abs(found - np.array(list(stored["vectors"].values()), dtype=np.float32)).max())
         if not off <= _TOLERANCE:

