@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-PARTS = ("load", "answers", "retention", "memory", "refresh", "engines", "encoding")
+PARTS = ("load", "answers", "retention", "memory", "refresh", "engines", "encoding", "segmentation")
 
 #: Where the figures go.
 RESULTS = Path(__file__).parent / "results" / "performance.json"
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def _measure(only: set[str], *, small: bool, results: Path) -> int:
-    from benchmarks import answers, encoding, harness, load, refresh, retention
+    from benchmarks import answers, encoding, harness, load, refresh, retention, segmentation
     from benchmarks.shops import loaded
 
     tiny, middle, large = ("50k", "50k", "500k") if small else ("50k", "5m", "50m")
@@ -71,6 +71,7 @@ def _measure(only: set[str], *, small: bool, results: Path) -> int:
         measure=lambda: [row for size in (middle, large) for row in answers.engine_rows(size)],
     )
     part("encoding", measure=encoding.encoding_rows)
+    part("segmentation", measure=lambda: segmentation.segmentation_rows(small=small))
     harness.show(rows)
     harness.write(results, rows, found)
     harness.out.print(f"Every time is in {results.name}.")
@@ -90,11 +91,12 @@ def _server() -> dict[str, str]:
 
 
 def _stop() -> None:
-    from shop_platform.services import postgres
+    from shop_platform.services import elasticsearch, postgres
     from shop_platform.settings import Settings
 
     os.environ.pop("DATABASE_URL", None)
     postgres.stop(Settings())
+    elasticsearch.stop(Settings())
 
 
 if __name__ == "__main__":

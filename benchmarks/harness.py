@@ -172,7 +172,8 @@ def _seconds(seconds: float) -> str:
 
 def conditions(server: Mapping[str, Any]) -> dict[str, Any]:
     """What the figures depend on, without anything that names the machine."""
-    packages = ("shop-platform", "psycopg", "pgpq", "duckdb", "polars", "pandas", "numpy", "pyarrow")
+    packages = ("shop-platform", "psycopg", "pgpq", "duckdb", "polars", "pandas", "numpy", "pyarrow",
+                "elasticsearch", "onnxruntime", "sentence-transformers", "torch", "scikit-learn")  # fmt: skip
     return {
         "processors": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
