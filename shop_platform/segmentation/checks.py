@@ -10,7 +10,7 @@ import dagster as dg
 from shop_platform.segmentation.encoding import Encoding
 from shop_platform.segmentation.labelling import Labelled
 from shop_platform.segmentation.logs import LogLoad
-from shop_platform.segmentation.model import LOW_MARGIN
+from shop_platform.segmentation.model import LOW_MARGIN, LOW_SHARE
 from shop_platform.segmentation.orphans import Orphans
 from shop_platform.segmentation.quality import MOVED_AT_MOST, UNSURE, UNSURE_AT_MOST
 
@@ -115,7 +115,8 @@ def segments_supported(record: Mapping[str, Any]) -> dg.AssetCheckResult:
     elif weak:
         why = (
             f"The data do not support {', '.join(weak)}: what set its searchers apart was no nearer to its own example "
-            f"phrases than to another segment's, by a margin of {LOW_MARGIN}. Nobody was put into it."
+            f"phrases than to another segment's, by a margin of {LOW_MARGIN}, or they were under {LOW_SHARE:.0%} of "
+            "all. Nobody was put into it."
         )
     else:
         why = f"Every segment is told apart by a margin of {LOW_MARGIN} or more."

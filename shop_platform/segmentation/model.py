@@ -24,8 +24,9 @@ VERSION = 2
 
 #: Margin under which a segment is a phantom: between what was measured where a segment exists (0.11 and more, where its
 #: users also have a favourite topic and say only half of what they are after; else 0.18 and more) and where nobody is
-#: in it (0.07 and less). Other shops than those were measured for docs/segmentation.md.
-LOW_MARGIN = 0.10
+#: in it (0.11 and less). A phantom also gathers hardly anybody (from 0.1 to 4 % of the users): a segment of so few is
+#: not supported either.
+LOW_MARGIN, LOW_SHARE = 0.10, 0.02
 
 #: Rounds of reading and assigning at most, and the mean change of a user's probabilities under which they end.
 _ROUNDS, _SETTLED = 10, 1e-3
@@ -85,8 +86,8 @@ def fit_model(
     KMeans over users' vectors, started at the prototypes, tells roughly who is in which segment. From that a reader
     learns what each query says about its searcher; reading all of a user's queries tells better who is in which
     segment; and so on until it settles (expectation maximisation of a mixture whose components share the reader). A
-    segment whose telling queries are no nearer to its own example phrases than to another's is given up, the weakest
-    first, and the rest learned anew.
+    segment whose telling queries are no nearer to its own example phrases than to another's, or that hardly anybody is
+    in, is given up, the weakest first, and the rest learned anew.
 
     Args:
         pairs: who searched for what.
@@ -120,12 +121,13 @@ def _fit(pairs: Pairs, embeddings: Vectors, phrases: Sequence[Vectors], seed: in
     margins = np.full(len(phrases), -np.inf)
     while True:
         first = cluster_users(vectors, starts[alive], prototypes[alive], seed)
-        reader, centroids = _refine(pairs, embeddings, vectors, first, len(alive))
+        reader, centroids, shares = _refine(pairs, embeddings, vectors, first, len(alive))
         # A segment that was clear stays so: without another, whose users are then spread over the rest, it may not be.
         margins[alive] = np.maximum(margins[alive], margins_of(centroids, prototypes, alive))
-        weakest = int(margins[alive].argmin())
-        if margins[alive[weakest]] >= LOW_MARGIN:
+        weak = np.flatnonzero((margins[alive] < LOW_MARGIN) | (shares < LOW_SHARE))
+        if not len(weak):
             break
+        weakest = int(weak[margins[alive[weak]].argmin()])
         if len(alive) == 1:
             alive = alive[:0]
             break
@@ -135,8 +137,13 @@ def _fit(pairs: Pairs, embeddings: Vectors, phrases: Sequence[Vectors], seed: in
 
 def _refine(
     pairs: Pairs, embeddings: Vectors, vectors: Floats, first: NDArray[np.int64], count: int
-) -> tuple[Reader, Floats]:
-    """The reader that a first assignment of users leads to, and each segment's centroid of telling queries."""
+) -> tuple[Reader, Floats, Floats]:
+    """What a first assignment of users leads to.
+
+    Returns:
+        the reader; and of each segment the centroid of the queries that tell it, and the share of users whom it is
+        likeliest for.
+    """
     import numpy as np
 
     users = np.eye(count)[first]
@@ -148,11 +155,12 @@ def _refine(
         if moved < _SETTLED:
             break
     reader = fit_reader(embeddings, _counts(pairs, users), users.mean(axis=0), reader)
+    shares = np.bincount(users.argmax(axis=1), minlength=count) / len(users)
     if count == 1:
-        return reader, unit_rows(vectors.mean(axis=0, keepdims=True))
+        return reader, unit_rows(vectors.mean(axis=0, keepdims=True)), shares
     searchers = np.bincount(pairs.query, minlength=len(embeddings))[:, None]
     telling = np.maximum(reader.evidence(embeddings), 0.0) * searchers
-    return reader, unit_rows(np.asarray(telling.T @ embeddings, dtype=np.float64))
+    return reader, unit_rows(np.asarray(telling.T @ embeddings, dtype=np.float64)), shares
 
 
 def _of_phrases(phrases: Sequence[Vectors]) -> Model:
