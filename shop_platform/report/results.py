@@ -76,7 +76,7 @@ def _loads(connection: Connection) -> list[dict[str, Any]]:
 
 
 def _segments(connection: Connection) -> list[dict[str, Any]] | None:
-    """Users of each segment as they are stored, with what the clustering says of it."""
+    """Users of each segment as they are stored, with what is known of it; then the segments that nobody is in."""
     counts = _rows(
         connection,
         "SELECT segment AS name, count(*) AS users, avg(confidence) AS mean_confidence FROM analytics.user_segments"
@@ -86,6 +86,8 @@ def _segments(connection: Connection) -> list[dict[str, Any]] | None:
         return None
     record = find_record(connection, "user_segments") or {"segments": []}
     profiles = {profile["name"]: profile for profile in record["segments"]}
+    told = {row["name"] for row in counts}
+    empty = [{"name": name, "users": 0, "mean_confidence": None} for name in profiles if name not in told]
     return [
         row
         | {
@@ -93,7 +95,7 @@ def _segments(connection: Connection) -> list[dict[str, Any]] | None:
             "margin": profiles.get(row["name"], {}).get("margin"),
             "queries": profiles.get(row["name"], {}).get("queries", []),
         }
-        for row in counts
+        for row in [*counts, *empty]
     ]
 
 

@@ -84,11 +84,12 @@ def _about_segments(segments: list[dict[str, Any]] | None) -> list[str]:
         return []
     total = sum(segment["users"] for segment in segments)
     largest = max(segments, key=lambda segment: int(segment["users"]))
-    count = f"{total:,} searchers fall into {_number(len(segments)).lower()} segments"
+    number = sum(segment["users"] > 0 for segment in segments)
+    count = f"{total:,} searchers fall into {_number(number).lower()} segment{'s' if number != 1 else ''}"
     found = [f"{count}; the largest is {_title(largest['name'])} with {largest['users'] / total:.0%}."]
     weak = [_title(segment["name"]) for segment in segments if segment["supported"] is False]
     if weak:
-        found.append(f"Not clearly supported by what people search for: {_listed(weak)}.")
+        found.append(f"Not supported by what people search for: {_listed(weak)}.")
     return found
 
 

@@ -87,5 +87,6 @@ def _segments(found: dict[str, Any]) -> Table:
     table = _table("Segments", "segment", "users", "confidence", "supported")
     for segment in found["segments"] or []:
         supported = {True: "yes", False: "no", None: ""}[segment["supported"]]
-        table.add_row(segment["name"], f"{segment['users']:,}", f"{segment['mean_confidence']:.2f}", supported)
+        sure = "" if segment["mean_confidence"] is None else f"{segment['mean_confidence']:.2f}"
+        table.add_row(segment["name"], f"{segment['users']:,}", sure, supported)
     return table

@@ -139,7 +139,8 @@ def fill(postgres: PostgresResource) -> None:
         write_record(connection, "segmented_user_logs", "run", {"documents": 5, "segments": {"bargain_hunter": 5}})
         write_record(connection, "cohort_retention", "run", BASIS)
         profile = {"name": "bargain_hunter", "supported": False, "margin": 0.01, "queries": ["cheap tea"]}
-        write_record(connection, "user_segments", "run", {"segments": [profile]})
+        absent = {"name": "fitness_focused", "supported": False, "margin": None, "queries": []}
+        write_record(connection, "user_segments", "run", {"segments": [profile, absent]})
 
 
 def line_results(*weeks: str) -> list[dict[str, Any]]:
