@@ -53,7 +53,8 @@ class OnnxEncoder:
         """
         folder = packaged_model()
         verify(folder, "tokenizer.json")
-        self._session = _session(_graph(folder, cache or user_cache_path("shop_platform") / "onnx"))
+        self._graph = _graph(folder, cache or user_cache_path("shop_platform") / "onnx")
+        self._session = _session(self._graph)
         self._tokenizer = _tokenizer(folder)
         self._threads = ThreadPoolExecutor(_processors())
         self._compare_with_reference()
@@ -84,6 +85,8 @@ class OnnxEncoder:
         found = self.encode(list(stored["vectors"]))
         off = float(np.abs(found - np.array(list(stored["vectors"].values()), dtype=np.float32)).max())
         if not off <= _TOLERANCE:
+            # The next start exports it again: a reinstalled package may have mended it.
+            self._graph.with_suffix(".json").unlink(missing_ok=True)
             raise ModelError(
                 f"{NAME} in ONNX Runtime does not give the vectors of sentence-transformers here: a component differs "
                 f"by {off:.2g}, more than {_TOLERANCE:.0e}. Set SHOP_ENCODER=sentence-transformers, and report it."

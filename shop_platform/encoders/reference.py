@@ -85,4 +85,4 @@ def model_name(model: Path | None) -> str:
             "as SentenceTransformer.save writes it."
         )
     state = hashlib.sha256("".join(f"{path.relative_to(model)} {sha256(path)}\n" for path in files).encode())
-    return f"{model.name}-{state.hexdigest()[:8]}"
+    return f"{model.resolve().name}-{state.hexdigest()[:8]}"

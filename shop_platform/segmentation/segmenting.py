@@ -164,6 +164,7 @@ def _tell_all(
         phrases = [room.vectors(texts) for texts in prototype_texts(room.segments)]
         model = fit_model(pairs, embeddings, phrases, room.seed, model)
         about = room.basis | {"users": len(pairs.users), "queries": len(pairs.queries), "pairs": pairs.digest()}
+        about |= {"window": _window(room.client, alias)}
         data = artefact.pack(model, about)
         version = artefact.version_of(data)
         told, learned = None, None
@@ -252,6 +253,13 @@ def _published(connection: Connection, record: dict[str, Any]) -> dict[str, Any]
             for each, count in zip(record["segments"], of.values(), strict=True)
         ],
     }
+
+
+def _window(client: Elasticsearch, alias: str) -> list[str | None]:
+    """Time of the first and of the last search log; None where none has a time."""
+    aggregations = {name: {name: {"field": "timestamp"}} for name in ("min", "max")}
+    found = client.search(index=alias, size=0, aggs=aggregations)["aggregations"]
+    return [found[name].get("value_as_string") for name in ("min", "max")]
 
 
 def _one(connection: Connection, query: str) -> int:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -94,14 +95,36 @@ def default_shop() -> World:
     return world(42, searches=12_000)
 
 
-def test_another_seed_of_kmeans_gives_the_same_segments(default_shop: World) -> None:
-    told = [default_shop.fit(seed).users(default_shop.pairs, default_shop.vectors)[0] for seed in range(4)]
-    assert all(adjusted_rand_score(told[0], each) >= 0.98 for each in told)
+def test_another_seed_and_another_run_give_the_same_segments(default_shop: World) -> None:
+    told = [default_shop.fit(seed).users(default_shop.pairs, default_shop.vectors)[0] for seed in range(2 * len(SEEDS))]
+    assert all(adjusted_rand_score(one, other) >= 0.98 for one, other in itertools.combinations(told, 2))
+    for _ in range(5 * len(SEEDS)):
+        assert (default_shop.found() == default_shop.fit(0).users(default_shop.pairs, default_shop.vectors)[0]).all()
+
+
+def test_the_order_of_the_searches_changes_nothing(default_shop: World) -> None:
+    pairs = default_shop.pairs
+    found = [(pairs.users[u], pairs.queries[q]) for u, q in zip(pairs.user, pairs.query, strict=True)]
+    for seed in range(len(SEEDS)):
+        order = np.random.default_rng(seed).permutation(len(found))
+        shuffled = pairs_of(found[each] for each in [*order, *order[:1_000]])
+        assert (shuffled.users, shuffled.queries) == (pairs.users, pairs.queries)
+        assert (World(shuffled, default_shop.vectors, default_shop.truth).found() == default_shop.found()).all()
+
+
+def test_searches_that_come_keep_the_names(default_shop: World) -> None:
+    """What twice as many searches make of a user who was sure is the same segment."""
+    before, after = default_shop, world(42, searches=24_000)
+    number, confidence = before.fit().users(before.pairs, before.vectors)
+    segment = dict(zip(after.pairs.users, after.found(), strict=True))
+    sure = [(user, each) for user, each, how in zip(before.pairs.users, number, confidence, strict=True) if how > 0.95]
+    assert len(sure) > 600
+    assert np.mean([segment[user] == each for user, each in sure]) > 0.95
 
 
 def test_without_a_fifth_of_the_users_few_of_the_others_move(default_shop: World) -> None:
     whole = default_shop.found()
-    for seed in range(2):
+    for seed in range(2 * len(SEEDS)):
         some, users = some_users(default_shop, 0.8, seed)
         assert np.mean(some.found() != whole[users]) < 0.03
 

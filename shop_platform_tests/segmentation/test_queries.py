@@ -38,6 +38,11 @@ def test_normalising_twice_changes_nothing_more(query: str) -> None:
     assert normalise(once) == once
 
 
+@given(st.text(alphabet=st.characters(codec="ascii")))
+def test_plain_letters_are_normalised_as_others_are(query: str) -> None:
+    assert normalise(query) == normalise(f"\u200b{query}")
+
+
 @given(st.text(alphabet=st.characters(codec=None)))
 def test_whatever_is_typed_can_be_stored(query: str) -> None:
     normalise(query).encode("utf-8")
