@@ -8,14 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from elasticsearch import Elasticsearch
 
-from benchmarks.harness import Row, compare, in_turns, out
+from benchmarks.harness import Row, compare, in_turns, out, peak_gib
 from benchmarks.shops import database
 from shop_platform.records import find_record, write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource
@@ -203,12 +202,9 @@ def _main() -> None:
     ended = time.perf_counter()
     with part.postgres.connect() as connection:
         told = find_record(connection, "user_segments") or {}
-    # The kernel's VmHWM is of this process alone; ru_maxrss would start at the peak of the one that started it.
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    gib = int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 2**20
     print(json.dumps({
         "users": told["users"], "queries": told["queries"], "loaded": loaded - started, "seconds": ended - loaded,
-        "gib": gib,
+        "gib": peak_gib(),
     }))  # fmt: skip
 
 

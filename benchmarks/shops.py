@@ -78,14 +78,13 @@ def load_in_a_process(size: str) -> tuple[float, float]:
 
 
 def _main() -> None:
-    import resource
     import time
+
+    from benchmarks.harness import peak_gib
 
     started = time.perf_counter()
     load(PostgresResource(), sys.argv[1])
-    # Linux gives KiB.
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(time.perf_counter() - started, peak)
+    print(time.perf_counter() - started, peak_gib())
 
 
 if __name__ == "__main__":

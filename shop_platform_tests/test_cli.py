@@ -287,7 +287,7 @@ def test_the_ui_answers_on_loopback_and_ends_with_all_that_it_started(environmen
         family = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=15) == 0
-    assert len(names) == 18
+    assert len(names) == 19
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []
 

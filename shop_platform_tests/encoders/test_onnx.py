@@ -90,14 +90,16 @@ def test_the_stored_vectors_are_those_of_sentence_transformers(reference: Refere
 
 @pytest.mark.parametrize("number", [float("nan"), 2e-5])
 def test_other_vectors_than_the_stored_ones_are_refused_at_the_start(
-    number: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: float, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = json.loads(module.REFERENCE.read_text(encoding="utf-8"))
     stored["vectors"]["yoga mat"][17] += number
     (tmp_path / "other.json").write_text(json.dumps(stored))
     monkeypatch.setattr(module, "REFERENCE", tmp_path / "other.json")
     with pytest.raises(ModelError, match=r"differs by (nan|2e-05).*Set SHOP_ENCODER=sentence-transformers"):
-        OnnxEncoder()
+        OnnxEncoder(cache)
+    # The next start exports the graph again.
+    assert not (cache / f"{NAME}.json").exists()
 
 
 def test_without_the_package_the_message_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
