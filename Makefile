@@ -43,7 +43,7 @@ check: setup ## Format, lint and types.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-bench: setup ## Measure what is promised about speed and memory; 10 minutes, 15 GB of disk.
+bench: setup ## Measure what is promised about speed and memory; half an hour, 15 GB of disk.
 	@$(BIN)/python -m benchmarks
 
 format: setup ## Put the code into its format.
