@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dagster import ConfigurableResource
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 #: How long a point in time outlives the last page that was asked for.
 _KEEP_ALIVE = "5m"
+
+#: Actions of one bulk request, and requests at a time: with two, the node works while the client reads and writes.
+_ACTIONS, _REQUESTS = 2_000, 2
 
 
 class ElasticsearchResource(ConfigurableResource[Any]):
@@ -134,7 +140,7 @@ class Written:
 def write_bulk(
     client: Elasticsearch, alias: str, actions: Iterable[Mapping[str, Any]], *, backoff: float = 0.5
 ) -> Iterator[Written]:
-    """Send actions in bulk through an alias, and tell of each what became of it, documents left out.
+    """Send actions in bulk through an alias, and tell of each what became of it, in their order.
 
     Nothing makes an index by accident: the target must be an alias. Actions that a busy node turns away (429) are
     sent again, after 0.5, 1, 2, ... seconds, seven times.
@@ -151,29 +157,40 @@ def write_bulk(
     """
     from elasticsearch import helpers
 
-    results = helpers.streaming_bulk(
-        client,
-        (dict(action) for action in actions),
-        index=alias,
-        require_alias=True,
-        chunk_size=1_000,
-        max_chunk_bytes=10 * 2**20,
-        raise_on_error=False,
-        max_retries=7,
-        initial_backoff=backoff,
-        max_backoff=30,
-    )
-    for _, outcome in results:
-        item = next(iter(outcome.values()))
-        error = item.get("error")
-        kind = error.get("type", "unknown") if isinstance(error, dict) else str(error or "")
-        if kind == "index_not_found_exception":
-            raise DataError(
-                f"Elasticsearch has no alias {alias}: it was removed meanwhile. Run again from user_logs on."
-            )
-        if item["status"] == 429:
-            raise ServiceError(f"Elasticsearch stayed too busy to take documents for {alias}. Run again later.")
-        yield Written(item["_id"], item["status"], kind, item.get("_seq_no"))
+    def send(part: list[dict[str, Any]]) -> list[Written]:
+        results = helpers.streaming_bulk(
+            client,
+            part,
+            index=alias,
+            require_alias=True,
+            chunk_size=_ACTIONS,
+            max_chunk_bytes=10 * 2**20,
+            raise_on_error=False,
+            max_retries=7,
+            initial_backoff=backoff,
+            max_backoff=30,
+        )
+        return [_written(next(iter(outcome.values())), alias) for _, outcome in results]
+
+    parts = iter(dict(action) for action in actions)
+    with ThreadPoolExecutor(_REQUESTS) as threads:
+        under_way: deque[Future[list[Written]]] = deque()
+        while part := list(islice(parts, _ACTIONS)):
+            under_way.append(threads.submit(send, part))
+            if len(under_way) > _REQUESTS:
+                yield from under_way.popleft().result()
+        while under_way:
+            yield from under_way.popleft().result()
+
+
+def _written(item: Mapping[str, Any], alias: str) -> Written:
+    error = item.get("error")
+    kind = error.get("type", "unknown") if isinstance(error, dict) else str(error or "")
+    if kind == "index_not_found_exception":
+        raise DataError(f"Elasticsearch has no alias {alias}: it was removed meanwhile. Run again from user_logs on.")
+    if item["status"] == 429:
+        raise ServiceError(f"Elasticsearch stayed too busy to take documents for {alias}. Run again later.")
+    return Written(item["_id"], item["status"], kind, item.get("_seq_no"))
 
 
 def alias_target(client: Elasticsearch, alias: str) -> str | None:
