@@ -2,6 +2,7 @@
 
 import datetime as dt
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import dagster as dg
 from shop_platform.files import write_atomically
 from shop_platform.metadata import Materialized
 from shop_platform.pictures import read_facts
+from shop_platform.report.evaluations import Evaluation, latest_evaluations
 from shop_platform.report.page import SECTIONS, missing_sections, render, sections_with_results
 from shop_platform.report.results import collect_results
-from shop_platform.report.sentences import lead
+from shop_platform.report.sentences import about_checks, lead
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 
@@ -21,29 +23,47 @@ from shop_platform.resources.shop import ShopResource
 MOST_BYTES = 2_000_000
 
 
-@dg.asset(
-    group_name="report",
-    kinds={"html", "jinja"},
-    owners=["team:data-platform"],
-    deps=[
-        "index_effects",
-        "activity_summaries",
-        "cohort_retention",
-        "retention_heatmap",
-        "retention_curves",
-        "segmented_user_logs",
-    ],
-    description="One page for people, from the stored results: what was found, with the numbers behind it.",
-    code_version="1",
-    automation_condition=dg.AutomationCondition.eager(),
-    check_specs=[
-        dg.AssetCheckSpec(
-            "is_whole", asset="shop_report", description="The file has a section for each stored result, under 2 MB."
-        )
-    ],
-)
-def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource) -> Materialized:
-    """Write the page in place of the one before."""
+def define_shop_report(checked: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefinition:
+    """The asset `shop_report`, which also tells what the checks of the given assets found."""
+    checks = sorted({key for assets in checked for key in assets.check_keys}, key=lambda key: (key.asset_key, key.name))
+
+    @dg.asset(
+        group_name="report",
+        kinds={"html", "jinja"},
+        owners=["team:data-platform"],
+        deps=[
+            "index_effects",
+            "activity_summaries",
+            "cohort_retention",
+            "retention_heatmap",
+            "retention_curves",
+            "segmented_user_logs",
+            "segment_profiles",
+        ],
+        description="One page for people, from the stored results: what was found, with the numbers behind it.",
+        code_version="2",
+        automation_condition=dg.AutomationCondition.eager(),
+        check_specs=[
+            dg.AssetCheckSpec(
+                "is_whole",
+                asset="shop_report",
+                description="The file has a section for each stored result, under 2 MB.",
+            )
+        ],
+    )
+    def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, shop: ShopResource) -> Materialized:
+        """Write the page in place of the one before."""
+        return _write(context, postgres, shop, latest_evaluations(context.instance, checks))
+
+    return shop_report
+
+
+def _write(
+    context: dg.AssetExecutionContext,
+    postgres: PostgresResource,
+    shop: ShopResource,
+    evaluations: Sequence[Evaluation],
+) -> Materialized:
     the_shop = shop.shop()
     folder = shop.folder()
     with postgres.connect() as connection:
@@ -59,6 +79,7 @@ def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, s
         | {"Python": platform.python_version()},
         heatmap=_picture(folder / "retention_heatmap.png", results["retention_basis"]),
         curves=_picture(folder / "retention_curves.png", results["retention_basis"]),
+        evaluations=evaluations,
     )
     path = folder / "report.html"
     write_atomically(path, page.encode())
@@ -70,7 +91,9 @@ def shop_report(context: dg.AssetExecutionContext, postgres: PostgresResource, s
             "path": dg.MetadataValue.path(str(path)),
             "report": dg.MetadataValue.url(path.as_uri()),
             "bytes": size,
-            "in short": dg.MetadataValue.md("\n".join(f"- {sentence}" for sentence in lead(results))),
+            "in short": dg.MetadataValue.md(
+                "\n".join(f"- {sentence}" for sentence in [*about_checks(evaluations), *lead(results)])
+            ),
         },
         check_results=[
             dg.AssetCheckResult(

@@ -5,12 +5,19 @@ from __future__ import annotations
 import base64
 import datetime as dt
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shop_platform.report.evaluations import Evaluation
 from shop_platform.report.retention import tables
-from shop_platform.report.sentences import lead
+from shop_platform.report.sentences import about_checks, lead
+from shop_platform.segmentation.behaviour import shares
+
+_HERE = Path(__file__).parent
+
+#: Draws the charts that can be read off: Chart.js 4.6.1 as it is published.
+CHARTS = _HERE / "vendor" / "chart.umd.min.js"
 
 #: Size of the line chart's drawing area.
 _WIDTH, _HEIGHT = 720, 200
@@ -37,6 +44,7 @@ def render(
     versions: Mapping[str, str],
     heatmap: bytes | None,
     curves: bytes | None = None,
+    evaluations: Sequence[Evaluation] = (),
 ) -> str:
     """The whole page. A section whose result is absent is left out, with a sentence that says what to do.
 
@@ -50,11 +58,12 @@ def render(
         versions: of the software that made it, by name.
         heatmap: PNG of the retention matrix, where there is one.
         curves: PNG of the retention curves, where there is one.
+        evaluations: of the asset checks, what did not pass first.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["number"] = lambda value: f"{value:,}"
@@ -63,11 +72,19 @@ def render(
     environment.filters["ratio"] = lambda value: f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
     environment.filters["bar"] = lambda value: f"{_bar(value, results['ladder']):.1f}"
     environment.filters["titled"] = lambda name: name.replace("_", " ").capitalize()
+    environment.filters["minute"] = lambda when: f"{when:%Y-%m-%d %H:%M}"
     written = made_at.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return environment.get_template("report.html").render(
         results=results,
         sections=sections_with_results(results),
-        sentences=lead(results),
+        sentences=[*about_checks(evaluations), *lead(results)],
+        evaluations=evaluations,
+        segments=_segments(results),
+        map=_by_segment((results["segment_profiles"] or {}).get("map", [])),
+        overlap=_overlap(results),
+        weeks=_with_gaps(results["weekly_active_users"] or []),
+        # Without its last line, which names a file that isn't there.
+        charts_library=CHARTS.read_text(encoding="utf-8").partition("//# sourceMappingURL")[0],
         ladders=_grouped(results["ladder"], "query"),
         retention=tables(results),
         line=line_of(results["weekly_active_users"]),
@@ -84,6 +101,45 @@ def render(
     )
 
 
+def _segments(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """The segments with what their users click and buy most, the largest first."""
+    profiles = results["segment_profiles"] or {"clicked": {}, "bought": {}}
+    told = results["segments"] or []
+    total = sum(segment["users"] for segment in told)
+    return [
+        segment
+        | {
+            "share": segment["users"] / total if total else 0.0,
+            "clicks": shares(profiles["clicked"], segment["name"]),
+            "buys": shares(profiles["bought"], segment["name"]),
+        }
+        for segment in sorted(told, key=lambda each: (-each["users"], each["name"]))
+    ]
+
+
+def _overlap(results: dict[str, Any]) -> dict[str, list[float] | None]:
+    """For each segment the mean probabilities of all over its users; None where it has none."""
+    profiles = results["segment_profiles"]
+    if not profiles or not profiles["quality"]:
+        return {}
+    return dict(zip(profiles["segments"], profiles["quality"]["overlap"], strict=True))
+
+
+def _with_gaps(weeks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All weeks from the first to the last; those without any event have no number, and break the line."""
+    active = {dt.date.fromisoformat(week["week"]): week["active_users"] for week in weeks}
+    if not active:
+        return []
+    first, last = min(active), max(active)
+    days = [first + dt.timedelta(weeks=number) for number in range((last - first).days // 7 + 1)]
+    return [{"week": day.isoformat(), "active_users": active.get(day)} for day in days]
+
+
+def _by_segment(points: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The points of the map by what their query looks like."""
+    return {name: _grouped(points, "segment")[name] for name in sorted({point["segment"] for point in points})}
+
+
 def _inlined(png: bytes | None) -> str | None:
     return None if png is None else base64.b64encode(png).decode("ascii")
 
@@ -98,7 +154,7 @@ def missing_sections(page: str, results: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in sections_with_results(results) if f'<section id="{name}">' not in page)
 
 
-def _grouped(rows: list[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
+def _grouped(rows: Sequence[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
     """Rows by what one of their values is, in order."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -129,7 +185,11 @@ def _conditions(effects: dict[str, Any] | None) -> dict[str, str]:
 
 def _provenance(results: dict[str, Any], run_id: str, written: str, versions: Mapping[str, str]) -> dict[str, str]:
     """What the page was made from, when and by what."""
-    window = f"{results['first_event']} to {results['last_event']}" if results["first_event"] else "no events"
+    window = (
+        f"{results['first_event'][:16]} to {results['last_event'][:16]}".replace("T", " ")
+        if results["first_event"]
+        else "no events"
+    )
     logs = results["search_logs"]
     return {
         "Events from, to": window,

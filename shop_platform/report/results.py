@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from shop_platform.performance.effects import Effects
 
 #: Raised whenever the form of the results changes in a way that a reader would notice.
-FORMAT = 3
+FORMAT = 4
 
 
 def collect_results(connection: Connection) -> dict[str, Any]:
@@ -57,6 +57,7 @@ def collect_results(connection: Connection) -> dict[str, Any]:
             ),
             "retention_basis": find_record(connection, "cohort_retention"),
             "segments": _segments(connection),
+            "segment_profiles": find_record(connection, "segment_profiles"),
             "search_logs": find_record(connection, "segmented_user_logs"),
         }
 
@@ -91,6 +92,7 @@ def _segments(connection: Connection) -> list[dict[str, Any]] | None:
     return [
         row
         | {
+            "description": profiles.get(row["name"], {}).get("description", ""),
             "supported": profiles.get(row["name"], {}).get("supported"),
             "margin": profiles.get(row["name"], {}).get("margin"),
             "queries": profiles.get(row["name"], {}).get("queries", []),

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from shop_platform.report.evaluations import Evaluation
 from shop_platform.report.retention import about_retention
+
+
+def about_checks(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Which checks did not pass: what rests on them is to be doubted."""
+    failed = [f"{each.check} of {each.asset}" for each in evaluations if each.passed is not True]
+    if not failed:
+        return []
+    subject = "One check did" if len(failed) == 1 else f"{_number(len(failed))} checks did"
+    return [f"{subject} not pass: {_listed(failed)}."]
 
 
 def lead(results: dict[str, Any]) -> list[str]:
     """What a reader should take away, most useful first; nothing about parts without results."""
     return [
+        *_about_quarantine(results["loads"]),
         *_about_speed(results["index_effects"], results["index_advice"]),
         *about_retention(results),
         *_about_segments(results["segments"]),
     ]
+
+
+def _about_quarantine(loads: Sequence[dict[str, Any]]) -> list[str]:
+    found = []
+    for load in loads:
+        if refused := sum(load["quarantined"].values()):
+            verb = "is" if refused == 1 else "are"
+            found.append(f"Of {load['rows_read']:,} rows for {load['table']}, {refused:,} {verb} in quarantine.")
+    return found
 
 
 def _about_speed(effects: dict[str, Any] | None, advice: dict[str, Any] | None) -> list[str]:

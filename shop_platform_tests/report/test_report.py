@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import json
 import re
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,8 @@ from rich.console import Console
 
 from shop_platform.performance.ladder import rungs
 from shop_platform.records import write_record
-from shop_platform.report.assets import shop_report
+from shop_platform.report.assets import define_shop_report
+from shop_platform.report.evaluations import Evaluation
 from shop_platform.report.page import SECTIONS, line_of, missing_sections, render
 from shop_platform.report.results import collect_results
 from shop_platform.report.retention import tables
@@ -36,6 +38,15 @@ BASIS = {
     "users": 40, "events": 1, "data_end": "2025-01-02T00:00:00+00:00", "before_signup": 3, "in_future": 0,
     "run_id": "counted", "cohort_users": 40, "definition": "Active: any event.",
     "definition_settings": Definition(periods=3).as_record(), "differences": [],
+}  # fmt: skip
+PROFILES = {
+    "version": "v", "segments": ["bargain_hunter", "fitness_focused"],
+    "clicked": {"bargain_hunter": {"Tea & <b>more</b>": 3, "Coffee": 1}}, "bought": {"bargain_hunter": {"Coffee": 2}},
+    "clicks_by_segment": 0.25, "map": [{"query": "cheap tea", "users": 7, "segment": "bargain_hunter", "x": 0, "y": 1}],
+    "quality": {
+        "users": 40, "silhouette": 0.1, "random_starts": 0.9, "resampled": 0.0125, "unsure": 0.031, "good": True,
+        "second_method": 0.87, "overlap": [[0.75, 0.25], None],
+    },
 }  # fmt: skip
 NOW = dt.datetime(2025, 4, 1, 12, 30, tzinfo=dt.UTC)
 
@@ -138,8 +149,15 @@ def fill(postgres: PostgresResource) -> None:
         write_record(connection, "index_advice", "run", advice())
         write_record(connection, "segmented_user_logs", "run", {"documents": 5, "segments": {"bargain_hunter": 5}})
         write_record(connection, "cohort_retention", "run", BASIS)
-        profile = {"name": "bargain_hunter", "supported": False, "margin": 0.01, "queries": ["cheap tea"]}
-        absent = {"name": "fitness_focused", "supported": False, "margin": None, "queries": []}
+        write_record(connection, "segment_profiles", "run", PROFILES)
+        profile = {
+            "name": "bargain_hunter",
+            "description": "Looks for a low price.",
+            "supported": False,
+            "margin": 0.01,
+            "queries": ["cheap tea"],
+        }
+        absent = {"name": "fitness_focused", "description": "", "supported": False, "margin": None, "queries": []}
         write_record(connection, "user_segments", "run", {"segments": [profile, absent]})
 
 
@@ -147,7 +165,7 @@ def line_results(*weeks: str) -> list[dict[str, Any]]:
     return [{"week": week, "active_users": 10} for week in weeks]
 
 
-def page_of(results: dict[str, Any], heatmap: bytes | None = None) -> str:
+def page_of(results: dict[str, Any], heatmap: bytes | None = None, evaluations: Sequence[Evaluation] = ()) -> str:
     return render(
         results,
         title="A <shop>",
@@ -157,6 +175,7 @@ def page_of(results: dict[str, Any], heatmap: bytes | None = None) -> str:
         made_at=NOW,
         versions={"Python": "3.11"},
         heatmap=heatmap,
+        evaluations=evaluations,
     )
 
 
@@ -195,7 +214,7 @@ def test_a_section_without_results_is_left_out_with_a_sentence_and_the_others_st
     fill(postgres)
     results = collected(postgres) | {SECTIONS[absent]: None}
     page = page_of(results)
-    assert set(re.findall('<section id="(\\w+)">', page)) == (set(SECTIONS) | {"provenance"}) - {absent}
+    assert set(re.findall('<section id="(\\w+)">', page)) == (set(SECTIONS) | {"checks", "provenance"}) - {absent}
     assert page.count('<p class="absent">') == 1
     assert missing_sections(page, results) == ()
 
@@ -261,7 +280,7 @@ def draw(home: Path, matrix: str) -> bytes:
 
 
 def report(postgres: PostgresResource) -> dg.ExecuteInProcessResult:
-    return dg.materialize([shop_report], resources={"postgres": postgres, "shop": ShopResource()})
+    return dg.materialize([define_shop_report([])], resources={"postgres": postgres, "shop": ShopResource()})
 
 
 def test_the_asset_writes_the_page_with_the_picture_of_the_stored_matrix(
@@ -373,17 +392,29 @@ def test_the_terminal_shows_what_was_found_in_each_part(postgres: PostgresResour
     ],
 )
 def test_idle_indexes_are_named(used: tuple[bool, bool], sentence: str) -> None:
-    results = {"index_effects": effects(used), "index_advice": None, "cohort_retention": None, "segments": None}
+    results = {
+        "loads": [],
+        "index_effects": effects(used),
+        "index_advice": None,
+        "cohort_retention": None,
+        "segments": None,
+    }
     assert sentence in lead(results)
 
 
 def test_no_sentence_about_indexes_where_all_are_used() -> None:
-    results = {"index_effects": effects((True, True)), "index_advice": None, "cohort_retention": None, "segments": None}
+    results = {
+        "loads": [],
+        "index_effects": effects((True, True)),
+        "index_advice": None,
+        "cohort_retention": None,
+        "segments": None,
+    }
     assert not [sentence for sentence in lead(results) if "none of" in sentence or "inserts" in sentence]
 
 
 def test_the_advice_is_told_where_it_beats_the_given_indexes() -> None:
-    results = {"index_effects": effects((True, True)), "index_advice": advice(), "cohort_retention": None}
+    results = {"loads": [], "index_effects": effects((True, True)), "index_advice": advice(), "cohort_retention": None}
     sentence = "with the advised indexes 8.0 times as fast as with the three given (95 % interval 7.5 to 8.5)"
     assert any(sentence in told for told in lead(results | {"segments": None}))
     results["index_advice"]["queries"][0]["against_given"]["low"] = 0.9
@@ -400,6 +431,7 @@ def test_advice_from_other_rows_stands_on_no_ladder_of_these() -> None:
 @pytest.mark.parametrize("verdict", ["helps", "hurts", "no effect", "unsure"])
 def test_every_verdict_has_a_sentence(verdict: str) -> None:
     results = {
+        "loads": [],
         "index_effects": effects((True, True), verdict),
         "index_advice": None,
         "cohort_retention": None,
@@ -420,6 +452,7 @@ def about(definition: Definition, observed: int, active: int, unrecorded: int = 
     cell = make_cell(Counts(None, dt.date(2025, 3, 1), 1, 200, observed, unrecorded, active, None))
     return lead(
         {
+            "loads": [],
             "index_effects": None,
             "index_advice": None,
             "cohort_retention": [vars(cell) | {"cohort": "2025-03-01"}],

@@ -1,0 +1,1 @@
+"""What people see, in Chromium: the report, and Dagster's UI."""

@@ -1,0 +1,65 @@
+"""A small shop after a demo, and a browser to look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from elasticsearch import Elasticsearch
+from playwright.sync_api import Browser, sync_playwright
+
+from shop_platform.services import postgres as postgres_service
+from shop_platform.settings import Settings
+
+COMMAND = str(Path(sys.executable).with_name("shop-platform"))
+
+#: Nothing that a browser would fetch or store for itself.
+_FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, headless, with an empty profile."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no Chromium: install Debian's package chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=list(_FLAGS))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="package")
+def shop(
+    browser: Browser,  # noqa: ARG001  without one there is nobody to look at the shop
+    server_settings: Settings,
+    elasticsearch_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, str]]:
+    """The environment of a small shop whose demo has run; with a demo's own indexes, which are removed at the end."""
+    environment = {
+        "SHOP_USERS": "120", "SHOP_EVENTS": "4000", "SHOP_SEARCHES": "900",
+        "DATABASE_URL": postgres_service.url(server_settings, "browsed_shop"),
+        "ELASTICSEARCH_URL": elasticsearch_url,
+        "SHOP_HOME": str(tmp_path_factory.mktemp("browsed_shop")),
+    }  # fmt: skip
+    subprocess.run([COMMAND, "demo"], env=os.environ | environment, check=True, capture_output=True, timeout=240)
+    yield environment
+    with Elasticsearch(elasticsearch_url) as client:
+        for alias in ("user_logs", "search_embeddings"):
+            for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
+                client.indices.delete(index=index)
+
+
+@pytest.fixture(scope="package")
+def report(shop: dict[str, str]) -> Path:
+    """The report that the demo wrote."""
+    return Path(shop["SHOP_HOME"]) / "shops" / "shop" / "report.html"
