@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
+from shop_platform.alerts import current_troubles, tell
 from shop_platform.changes import consumed_state, event_state
 from shop_platform.loaded import loaded_states
 from shop_platform.performance.freshness import measurements_outgrown
@@ -17,6 +18,7 @@ from shop_platform.retention.definition import Definition
 from shop_platform.segmentation.freshness import log_state, profiles_due, settled_state
 from shop_platform.segmentation.segments import load_segments
 from shop_platform.settings import load_settings
+from shop_platform.verifying import TAGS
 
 SOURCE = ("users", "products", "events", "user_logs")
 SUMMARIES = ("activity_summaries",)
@@ -34,7 +36,7 @@ _UNDER_WAY = [
 ]
 
 #: Seconds between two looks of a sensor.
-INTERVAL = 20
+INTERVAL = 10
 
 everything = dg.define_asset_job(
     "everything", selection=dg.AssetSelection.all(), description="The whole platform, from the sources to the report."
@@ -45,6 +47,30 @@ part_jobs = [
     )
     for part in ("commerce", "performance", "retention", "segmentation", "report")
 ]
+
+
+#: What the nightly run makes again, from the stored data, with everything checked.
+PUBLISHED = (*SUMMARIES, *RETENTION, *SEGMENTATION, *PROFILES, "shop_report")
+
+nightly = dg.define_asset_job(
+    "nightly",
+    selection=dg.AssetSelection.assets(*PUBLISHED),
+    tags=TAGS,
+    description="What is published, made again and compared whole with what a rebuild gives, where others take a "
+    "sample.",
+)
+
+
+def nightly_schedule(time_zone: str) -> dg.ScheduleDefinition:
+    """Every night at half past three by the shop's clock."""
+    return dg.ScheduleDefinition(
+        name="nightly",
+        job=nightly,
+        cron_schedule="30 3 * * *",
+        execution_timezone=time_zone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Whatever has drifted unnoticed by day is found by morning.",
+    )
 
 
 def decide(
@@ -209,11 +235,31 @@ report_refresh = dg.AutomationConditionSensorDefinition(
     description="Write the report again when a result that it shows is new.",
 )
 
-jobs = [everything, *part_jobs]
+
+@dg.sensor(
+    name="alerts",
+    minimum_interval_seconds=INTERVAL,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Failed runs, checks that did not pass, stale assets: told once, in the log and to SHOP_ALERT_WEBHOOK.",
+)
+def alerts(context: dg.SensorEvaluationContext, shop: ShopResource) -> dg.SkipReason:
+    """Tell what is wrong since the last look, whoever started the run in which it went wrong."""
+    if context.repository_def is None:
+        raise AssertionError("Dagster gives a sensor its repository")
+    graph = context.repository_def.asset_graph
+    troubles = current_troubles(context.instance, graph.materializable_asset_keys, graph.asset_check_keys)
+    new = tell(troubles, shop.shop().title, shop.folder() / "alerts.json", load_settings().alert_webhook)
+    for text in new:
+        context.log.warning(text)
+    return dg.SkipReason(" ".join(new) or f"Nothing new is wrong; {len(troubles)} troubles last.")
+
+
+jobs = [everything, nightly, *part_jobs]
 sensors: list[dg.SensorDefinition] = [
     source_refresh,
     performance_refresh,
     retention_refresh,
     segmentation_refresh,
     report_refresh,
+    alerts,
 ]

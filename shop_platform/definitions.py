@@ -44,6 +44,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
 
     Runs execute in one process: a step process costs 4 to 5 s to start, more than most of these assets take.
     """
+    using = resources or default_resources()
     assets = [
         commerce.commerce,
         performance.baseline_benchmark,
@@ -65,8 +66,9 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[*assets, report.define_shop_report(assets)],
         jobs=automation.jobs,
+        schedules=[automation.nightly_schedule(using["postgres"].time_zone)],
         sensors=automation.sensors,
-        resources=resources or default_resources(),
+        resources=using,
         executor=dg.in_process_executor,
     )
 

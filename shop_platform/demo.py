@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from shop_platform import automation
+from shop_platform.alerts import current_troubles, tell
 from shop_platform.definitions import build_defs, default_resources
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
@@ -124,7 +125,17 @@ def _run(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Outcome:
             else:
                 progress.console.print(f"  {step:22}{state}", markup=False, style="dim")
 
-        return run_assets(defs, dagster_instance(load_settings()), assets, listen)
+        instance = dagster_instance(load_settings())
+        outcome = run_assets(defs, instance, assets, listen)
+    _alert(defs, instance)
+    return outcome
+
+
+def _alert(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
+    """Post what is wrong since the last look; on the terminal it stands anyway."""
+    graph, shop, settings = defs.resolve_asset_graph(), ShopResource(), load_settings()
+    troubles = current_troubles(instance, graph.materializable_asset_keys, graph.asset_check_keys)
+    tell(troubles, shop.shop().title, shop.folder() / "alerts.json", settings.alert_webhook)
 
 
 def _conclude(err: Console, outcome: Outcome) -> int:

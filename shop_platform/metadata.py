@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dagster import FreshnessPolicy, MaterializeResult, MetadataValue, TableColumn, TableSchema
 from dagster import MarkdownMetadataValue as Markdown
-from dagster import MaterializeResult, MetadataValue, TableColumn, TableSchema
 from dagster import TableSchemaMetadataValue as Schema
 
 if TYPE_CHECKING:
@@ -16,6 +17,10 @@ else:
     # Dagster takes the bare class alone for an asset with checks. It takes no annotations that are texts either, so
     # modules of assets do without `from __future__ import annotations`.
     Materialized = MaterializeResult
+
+
+#: Of what people read: the nightly run makes it again each day, if nothing new has before.
+PUBLISHED = FreshnessPolicy.time_window(fail_window=dt.timedelta(hours=36), warn_window=dt.timedelta(hours=26))
 
 
 def column_schema(columns: Mapping[str, tuple[str, str]]) -> Schema:

@@ -92,7 +92,7 @@ def run_assets(
     step_failures = [
         Failure(event.step_key or "run", _reason(event))
         for event in result.all_events
-        if event.is_step_failure and not _is_failed_check(event)
+        if event.is_step_failure and not is_failed_check(event)
     ]
     if not (result.success or step_failures or blocked_by_check):
         step_failures = [Failure("run", "The run failed outside of its assets; see its log in Dagster's UI.")]
@@ -121,7 +121,7 @@ def _check_failure(check: dg.AssetCheckEvaluation) -> Failure:
     )
 
 
-def _is_failed_check(event: DagsterEvent) -> bool:
+def is_failed_check(event: DagsterEvent) -> bool:
     """Whether a step failed only because a blocking check did: the check itself is listed already."""
     error = event.step_failure_data.error
     return error is not None and error.cls_name == "DagsterAssetCheckFailedError"

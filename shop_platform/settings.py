@@ -102,6 +102,11 @@ class Settings(BaseSettings):
     segments: Path | None = Field(
         None, description="TOML file with the segments of the shop; unset: the four of segmentation/segments.toml."
     )
+    alert_webhook: SecretStr | None = Field(
+        None,
+        description="URL that alerts are posted to, as Slack's JSON: failed runs and checks, stale assets; unset: they "
+        "are logged.",
+    )
     seed: int = Field(42, ge=0, description="Seed of the synthetic shop and of KMeans.")
     scale: Scale = Field(
         "50k",
@@ -182,6 +187,13 @@ class Settings(BaseSettings):
         """Numbers that are not set follow the scale; an unknown scale is refused later, with the others named."""
         return SCALES.get(values.get("scale", "50k"), {}) | values
 
+    @field_validator("alert_webhook")
+    @classmethod
+    def _web_address(cls, webhook: SecretStr | None) -> SecretStr | None:
+        if webhook is not None and not webhook.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("is no http:// or https:// address")
+        return webhook
+
     @field_validator("home", mode="after")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -207,5 +219,11 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors())
         raise SettingsError(f"Unusable setting in the environment: {problems}.") from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    """The environment variable that an error is about; that is its place already where it has a name of its own."""
+    name = ".".join(map(str, location))
+    return f"SHOP_{name.upper()}" if name in Settings.model_fields else name

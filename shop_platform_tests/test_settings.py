@@ -31,5 +31,5 @@ def test_a_scale_fills_in_what_is_not_set_and_names_a_shop_of_its_own(
 
 def test_an_unknown_scale_is_refused_with_the_known_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_SCALE", "5x")
-    with pytest.raises(SettingsError, match=r"scale: .*'50k', '500k', '5m' or '50m'"):
+    with pytest.raises(SettingsError, match=r"SHOP_SCALE: .*'50k', '500k', '5m' or '50m'"):
         load_settings()

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from shop_platform.metadata import Materialized, column_schema, markdown_table
+from shop_platform.metadata import PUBLISHED, Materialized, column_schema, markdown_table
 from shop_platform.performance import checks
 from shop_platform.performance.effects import Effects, compare, times_as_fast
 from shop_platform.performance.indexes import ensure_index, index_files
@@ -11,11 +11,12 @@ from shop_platform.performance.ladder import rungs
 from shop_platform.performance.measuring import measure_baseline, measure_indexed
 from shop_platform.performance.queries import Query, measured_queries
 from shop_platform.performance.records import Measured, Provenance, as_baseline, as_indexed
-from shop_platform.performance.sampling import compare_weeks
+from shop_platform.performance.sampling import WEEKS, compare_weeks
 from shop_platform.performance.summaries import ask_for_rebuild, refresh_summaries
 from shop_platform.records import read_record, write_record
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.settings import load_settings
+from shop_platform.verifying import verifies_everything
 
 #: Measurements run one at a time: Dagster's pool of this name has one slot.
 POOL = "benchmark"
@@ -188,6 +189,7 @@ def index_effects(context: dg.AssetExecutionContext, postgres: PostgresResource)
     owners=_OWNERS,
     deps=["products", "events"],
     code_version="2",
+    freshness_policy=PUBLISHED,
     check_specs=[checks.ANSWERS_EQUAL, checks.SUMS_ADD_UP],
     metadata={
         "dagster/column_schema": column_schema(
@@ -210,7 +212,8 @@ def activity_summaries(context: dg.AssetExecutionContext, postgres: PostgresReso
     done = refresh_summaries(postgres)
     if done.rebuilt:
         context.log.info("Built anew: %s.", done.rebuilt)
-    weeks = compare_weeks(postgres, context.run.run_id) if done.published else []
+    how_many = None if verifies_everything(context.run) else WEEKS
+    weeks = compare_weeks(postgres, context.run.run_id, how_many) if done.published else []
     if not all(week.equal for week in weeks):
         with postgres.connect() as connection:
             ask_for_rebuild(connection)

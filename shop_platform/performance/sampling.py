@@ -30,8 +30,8 @@ class WeekCompared:
         return self.active == self.active_summed and self.revenue_equal
 
 
-def compare_weeks(postgres: PostgresResource, seed: object, weeks: int = WEEKS) -> list[WeekCompared]:
-    """Compare the latest week, and others drawn at random, in one snapshot.
+def compare_weeks(postgres: PostgresResource, seed: object, weeks: int | None = WEEKS) -> list[WeekCompared]:
+    """Compare the latest week, and others drawn at random or all, in one snapshot.
 
     Weeks for which changes wait that no refresh has taken in yet are left out, since they are known to differ; where
     a product's price or category has changed, so are all. Reads the events of these weeks only: the table has a BRIN
@@ -40,16 +40,20 @@ def compare_weeks(postgres: PostgresResource, seed: object, weeks: int = WEEKS) 
     Args:
         postgres: the shop's database.
         seed: of the draw, such as the run's id; anything with a stable text.
-        weeks: how many at most.
+        weeks: how many at most; None for all.
     """
     with postgres.connect() as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         candidates = _settled_weeks(connection)
         chosen = (
-            candidates[-1:]
-            + random.Random(str(seed)).sample(  # noqa: S311  no secret hangs on it
-                candidates[:-1], min(weeks - 1, max(len(candidates) - 1, 0))
+            candidates
+            if weeks is None
+            else (
+                candidates[-1:]
+                + random.Random(str(seed)).sample(  # noqa: S311  no secret hangs on it
+                    candidates[:-1], min(weeks - 1, max(len(candidates) - 1, 0))
+                )
             )
         )
         return [_compare(connection, *week) for week in sorted(chosen)]

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 
 from shop_platform.files import write_atomically
-from shop_platform.metadata import Materialized
+from shop_platform.metadata import PUBLISHED, Materialized
 from shop_platform.pictures import read_facts
 from shop_platform.report.evaluations import Evaluation, latest_evaluations
 from shop_platform.report.page import SECTIONS, missing_sections, render, sections_with_results
@@ -42,6 +42,7 @@ def define_shop_report(checked: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefin
         ],
         description="One page for people, from the stored results: what was found, with the numbers behind it.",
         code_version="2",
+        freshness_policy=PUBLISHED,
         automation_condition=dg.AutomationCondition.eager(),
         check_specs=[
             dg.AssetCheckSpec(

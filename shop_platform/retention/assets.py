@@ -5,7 +5,7 @@ import datetime as dt
 import dagster as dg
 
 from shop_platform.changes import event_state, mark_consumed
-from shop_platform.metadata import Materialized, column_schema, markdown_table
+from shop_platform.metadata import PUBLISHED, Materialized, column_schema, markdown_table
 from shop_platform.records import write_record
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.retention import checks
@@ -15,6 +15,7 @@ from shop_platform.retention.definition import Definition
 from shop_platform.retention.differences import differences, sentence
 from shop_platform.retention.summaries import Refreshed, count_from_summaries, refresh_retention
 from shop_platform.settings import load_settings
+from shop_platform.verifying import verifies_everything
 
 #: Name of the record of what the published matrix was counted from.
 RECORD = "cohort_retention"
@@ -50,6 +51,7 @@ def define_cohort_retention(*, by_segment: bool) -> dg.AssetsDefinition:
         "period is over and was recorded: one row a cell, with a Wilson 95 % interval. By default months of signup and "
         "the weeks 0 to 7 after each user's own signup.",
         code_version="4",
+        freshness_policy=PUBLISHED,
         metadata={"dagster/column_schema": column_schema(_SCHEMA), "dagster/table_name": "analytics.cohort_retention"},
         check_specs=[checks.KEEPS_ITS_DEFINITION, checks.AGREES_WITH_EVENTS, checks.DATA_END_IS_PAST],
     )(_cohort_retention)
@@ -61,7 +63,7 @@ def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResou
     with postgres.connect() as connection:
         lock_matrix(connection)
         state = event_state(connection)
-        refreshed, cells, basis, found = _count(connection, definition, rebuild=False)
+        refreshed, cells, basis, found = _count(connection, definition, everybody=verifies_everything(context.run))
         disagreed = bool(found) or not refreshed.equal
         if disagreed and refreshed.rebuilt is None:
             context.log.warning("The summaries do not agree with the events: they are built anew.")
@@ -117,10 +119,10 @@ cohort_retention = define_cohort_retention(by_segment=False)
 
 
 def _count(
-    connection: Connection, definition: Definition, *, rebuild: bool
+    connection: Connection, definition: Definition, *, rebuild: bool = False, everybody: bool = False
 ) -> tuple[Refreshed, list[Cell], Basis, list[str]]:
     """Refresh the summaries and count; with what contradicts the definition."""
-    refreshed = refresh_retention(connection, definition, rebuild=rebuild)
+    refreshed = refresh_retention(connection, definition, rebuild=rebuild, everybody=everybody)
     cells = [make_cell(counts) for counts in count_from_summaries(connection, definition)]
     basis = read_basis(connection, definition)
     return refreshed, cells, basis, problems(cells, basis.cohort_users, definition.periods)

@@ -22,7 +22,7 @@ AGREES_WITH_EVENTS = dg.AssetCheckSpec(
     "agrees_with_events",
     asset="cohort_retention",
     description="The summaries that the matrix is counted from give what the events give: in every cell when they are "
-    "built, for the users of some days, drawn anew each time, when they are refreshed.",
+    "built, for the users of some days, drawn anew each time, when they are refreshed, of all in the nightly run.",
 )
 DATA_END_IS_PAST = dg.AssetCheckSpec(
     "data_end_is_past",

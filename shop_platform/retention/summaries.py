@@ -39,7 +39,9 @@ class Refreshed:
     compared: int
 
 
-def refresh_retention(connection: Connection, definition: Definition, *, rebuild: bool = False) -> Refreshed:
+def refresh_retention(
+    connection: Connection, definition: Definition, *, rebuild: bool = False, everybody: bool = False
+) -> Refreshed:
     """Take into the summaries what has changed in users, events and products, in the caller's transaction.
 
     Triggers note whose events came, went or changed in `ops.retention_log`. The refresh counts these users again, from
@@ -53,6 +55,7 @@ def refresh_retention(connection: Connection, definition: Definition, *, rebuild
         connection: in a REPEATABLE READ transaction that holds `counting.lock_matrix`.
         definition: how retention is counted.
         rebuild: build anew whatever has changed.
+        everybody: compare all users with their events after a refresh, not those of some days.
 
     Raises:
         DataError: the break-down is by no column of users, or makes too many groups.
@@ -60,7 +63,11 @@ def refresh_retention(connection: Connection, definition: Definition, *, rebuild
     _require_breakdown(connection, definition)
     connection.execute("SET LOCAL search_path TO public, analytics")
     reason = "asked for" if rebuild else _reason_to_rebuild(connection, definition)
-    done = _rebuild(connection, definition, reason) if reason else _apply_or_rebuild(connection, definition)
+    done = (
+        _rebuild(connection, definition, reason)
+        if reason
+        else _apply_or_rebuild(connection, definition, "everybody" if everybody else "sample")
+    )
     groups = _one(connection, "SELECT count(DISTINCT breakdown) FROM analytics.retention_days")
     if groups > MOST_GROUPS:
         raise DataError(
@@ -126,16 +133,16 @@ def _rebuild(connection: Connection, definition: Definition, reason: str) -> Ref
     return Refreshed(rebuilt=reason, users_recounted=users, equal=equal, compared=len(counted))
 
 
-def _apply_or_rebuild(connection: Connection, definition: Definition) -> Refreshed:
+def _apply_or_rebuild(connection: Connection, definition: Definition, whom: str) -> Refreshed:
     try:
         with connection.transaction():
-            return _apply(connection, definition)
+            return _apply(connection, definition, whom)
     except psycopg.errors.CheckViolation:
         # More was taken away than there was: the summaries were changed by hand, or triggers were switched off.
         return _rebuild(connection, definition, "the summaries did not fit the changes noted since")
 
 
-def _apply(connection: Connection, definition: Definition) -> Refreshed:
+def _apply(connection: Connection, definition: Definition, whom: str) -> Refreshed:
     connection.execute(
         "CREATE TEMPORARY TABLE noted (LIKE ops.retention_log) ON COMMIT DROP;"
         "WITH gone AS (DELETE FROM ops.retention_log RETURNING *) INSERT INTO noted SELECT * FROM gone;"
@@ -148,7 +155,7 @@ def _apply(connection: Connection, definition: Definition) -> Refreshed:
         "DELETE FROM analytics.retention_users WHERE user_id IN (SELECT user_id FROM touched);"
         "INSERT INTO analytics.retention_users SELECT * FROM fresh;"
     )
-    differing, compared = _compare_sample(connection, definition)
+    differing, compared = _compare(connection, definition, whom)
     return Refreshed(rebuilt=None, users_recounted=recounted, equal=not differing, compared=compared)
 
 
@@ -179,9 +186,9 @@ def _count_anew(connection: Connection, definition: Definition, who: str) -> int
     return _one(connection, "SELECT count(*) FROM touched")
 
 
-def _compare_sample(connection: Connection, definition: Definition) -> tuple[int, int]:
-    """Of the users of some days: how many stand otherwise in the summaries, and how many were looked at."""
-    compared = _count_anew(connection, definition, _text("retention/sample"))
+def _compare(connection: Connection, definition: Definition, whom: str) -> tuple[int, int]:
+    """Of everybody or a sample: how many stand otherwise in the summaries, and how many were looked at."""
+    compared = _count_anew(connection, definition, _text(f"retention/{whom}"))
     differing = _one(
         connection,
         "SELECT count(*) FROM (SELECT * FROM analytics.retention_users JOIN touched USING (user_id)"

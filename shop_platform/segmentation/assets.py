@@ -7,7 +7,7 @@ from dataclasses import asdict
 import dagster as dg
 
 from shop_platform.loaded import note_source
-from shop_platform.metadata import Materialized, column_schema, markdown_table
+from shop_platform.metadata import PUBLISHED, Materialized, column_schema, markdown_table
 from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_refused, rows_in_quarantine
 from shop_platform.records import find_record, write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
@@ -24,6 +24,7 @@ from shop_platform.segmentation.publishing import lock_segmentation
 from shop_platform.segmentation.segmenting import WRITTEN, Room, refresh_segments
 from shop_platform.segmentation.segments import load_segments, segments_digest
 from shop_platform.settings import load_settings
+from shop_platform.verifying import verifies_everything
 
 _OWNERS = ["team:data-platform"]
 
@@ -223,6 +224,7 @@ def user_segments(
 @dg.asset(
     group_name="segmentation",
     owners=_OWNERS,
+    freshness_policy=PUBLISHED,
     code_version="1",
     deps=[user_segments, user_logs],
     kinds={"elasticsearch"},
@@ -239,7 +241,10 @@ def segmented_user_logs(
     """Write the segments onto the documents that carry another one, and read all of them back."""
     names = [segment.name for segment in load_segments()]
     with elasticsearch.client() as client:
-        done = label_documents(client, postgres.connect, elasticsearch.index_prefix, encoder.model_name, names)
+        done = label_documents(
+            client, postgres.connect, elasticsearch.index_prefix, encoder.model_name, names,
+            everything=verifies_everything(context.run),
+        )  # fmt: skip
     updated, conflicts, gone = (
         sum(getattr(each, name) for each in done.passes) for name in ("updated", "conflicts", "gone")
     )

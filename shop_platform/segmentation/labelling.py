@@ -60,11 +60,18 @@ class Labelled:
 
 
 def label_documents(
-    client: Elasticsearch, connect: Connect, prefix: str, encoder_name: str, names: Sequence[str]
+    client: Elasticsearch,
+    connect: Connect,
+    prefix: str,
+    encoder_name: str,
+    names: Sequence[str],
+    *,
+    everything: bool = False,
 ) -> Labelled:
     """Bring documents to their searchers' segments: only those that changed since the last time, where that is enough.
 
-    It is not where all users were told anew since, or where somebody deleted documents meanwhile.
+    It is not where all users were told anew since, where somebody deleted documents meanwhile, or where `everything`
+    is to be looked at.
 
     Raises:
         DataError: no users were segmented yet, or the search logs are missing.
@@ -76,7 +83,7 @@ def label_documents(
         base = mark_of(find_record(connection, "search_embeddings"))
         unknown = label_of_unknown(connection, names, told["model"])
     published = {"generation": told["generation"], "unknown": asdict(unknown)}
-    since = mark_of(before) if published.items() <= before.items() else None
+    since = mark_of(before) if published.items() <= before.items() and not everything else None
     at = history(client, alias)
     with snapshot(client, alias) as taken:
         changed = changed_since(taken, since, at, ("user_id", MODEL_FIELD))

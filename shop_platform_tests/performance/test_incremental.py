@@ -192,6 +192,18 @@ def test_a_summary_that_was_changed_by_hand_is_noticed(random_shop: PostgresReso
     assert not any(week.equal for week in weeks)
 
 
+def test_all_weeks_are_compared_on_demand_so_that_one_that_drifted_is_found(random_shop: PostgresResource) -> None:
+    refresh_summaries(random_shop)
+    with random_shop.connect() as connection:
+        connection.execute(
+            "UPDATE analytics.weekly_active_users SET active_users = active_users + 1 WHERE week = '2025-02-10'"
+        )
+        (all_weeks,) = connection.execute("SELECT count(*) FROM analytics.weekly_active_users").fetchone() or (0,)
+    weeks = compare_weeks(random_shop, "run", weeks=None)
+    assert len(weeks) == all_weeks > 5
+    assert [f"{week.week:%Y-%m-%d}" for week in weeks if not week.equal] == ["2025-02-10"]
+
+
 def test_weeks_that_changes_wait_for_are_not_compared(random_shop: PostgresResource) -> None:
     refresh_summaries(random_shop)
     with random_shop.connect() as connection:

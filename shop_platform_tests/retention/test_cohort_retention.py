@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,6 +27,7 @@ from shop_platform.retention.summaries import (
     count_from_summaries,
     refresh_retention,
 )
+from shop_platform.verifying import TAGS
 
 UTC = dt.UTC
 Count = tuple[int, int, int]
@@ -132,8 +134,10 @@ def test_a_week_that_lies_in_the_future_is_empty_not_zero(postgres: PostgresReso
     assert [(cell.users_observed, cell.rate) for cell in cells][:3] == [(1, 1.0), (0, None), (0, None)]
 
 
-def run(postgres: PostgresResource) -> dg.ExecuteInProcessResult:
-    return dg.materialize([assets.cohort_retention], resources={"postgres": postgres}, raise_on_error=False)
+def run(postgres: PostgresResource, tags: Mapping[str, str] | None = None) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [assets.cohort_retention], resources={"postgres": postgres}, raise_on_error=False, tags=dict(tags or {})
+    )
 
 
 def published(postgres: PostgresResource) -> list[Cell]:
@@ -218,6 +222,21 @@ def test_summaries_that_were_changed_by_hand_are_noticed_and_built_anew(
     assert "built anew" in (check.description or "")
     assert published(postgres) == before
     assert checks_of(run(postgres))["agrees_with_events"].passed
+
+
+def test_the_nightly_run_compares_every_user_so_that_one_who_drifted_is_found(postgres: PostgresResource) -> None:
+    first = dt.datetime(2025, 1, 1, tzinfo=UTC)
+    signups = {f"u{day}": first + dt.timedelta(days=day) for day in range(60)}
+    with postgres.connect() as connection:
+        fill(connection, signups, [(user, signup + dt.timedelta(days=9)) for user, signup in signups.items()])
+    run(postgres)
+    usual = checks_of(run(postgres))["agrees_with_events"]
+    assert (usual.passed, usual.metadata["compared"].value) == (True, 20)
+    with postgres.connect() as connection:
+        connection.execute("UPDATE analytics.retention_users SET active_periods = 0 WHERE user_id = 'u31'")
+    assert not checks_of(run(postgres, TAGS))["agrees_with_events"].passed
+    nightly = checks_of(run(postgres, TAGS))["agrees_with_events"]
+    assert (nightly.passed, nightly.metadata["compared"].value) == (True, 60)
 
 
 @pytest.mark.parametrize(

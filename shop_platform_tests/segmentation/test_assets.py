@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
 import numpy as np
@@ -22,6 +24,7 @@ from shop_platform.segmentation import assets
 from shop_platform.segmentation.orphans import find_orphans
 from shop_platform.settings import load_settings
 from shop_platform.sources.load import load_shop
+from shop_platform.verifying import TAGS
 
 from .conftest import LogSource, add_log, documents, load, publish, search
 
@@ -52,9 +55,9 @@ class Room:
     def __init__(self, **resources: object) -> None:
         self.resources = resources
 
-    def run(self, *chosen: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:
+    def run(self, *chosen: dg.AssetsDefinition, tags: Mapping[str, str] | None = None) -> dg.ExecuteInProcessResult:
         keys = [asset.key for asset in chosen] or None
-        return dg.materialize(ALL, resources=self.resources, selection=keys)
+        return dg.materialize(ALL, resources=self.resources, selection=keys, tags=dict(tags or {}))
 
 
 @pytest.fixture
@@ -101,6 +104,23 @@ def test_every_document_has_its_searchers_segment_and_all_checks_pass(
     assert profiles["version"] == record["version"]
     assert set(profiles["clicked"]) <= NAMES
     assert profiles["quality"]["users"] == len(segment_of)
+
+
+def test_the_nightly_run_reads_every_document_and_mends_what_nothing_told_of(
+    room: Room, elasticsearch: ElasticsearchResource
+) -> None:
+    room.run()
+    before = documents(elasticsearch)
+    first = next(iter(before))
+    refresh(room)
+    with elasticsearch.client() as client:
+        client.update(index=f"{elasticsearch.index_prefix}user_logs", id=first, doc={"segment": "planted"})
+    again = room.run(assets.segmented_user_logs, tags=TAGS)
+    metadata = metadata_of(again, "segmented_user_logs")
+    assert (metadata["documents read in this run"], metadata["documents updated in this run"]) == (300, 1)
+    assert documents(elasticsearch) == before
+    usual = room.run(assets.segmented_user_logs)
+    assert cast("int", metadata_of(usual, "segmented_user_logs")["documents read in this run"]) < 300
 
 
 def test_a_second_run_writes_nothing(room: Room, elasticsearch: ElasticsearchResource) -> None:

@@ -121,8 +121,9 @@ def write_shop(
     for number, part in enumerate((events[:half], events[half:])):
         text = "".join(json.dumps(row) + "\n" for row in part)
         (data / "events" / f"{number}.jsonl").write_text(text, encoding="utf-8")
-    with gzip.open(data / "searches.jsonl.gz", "wt", encoding="utf-8") as zipped:
-        zipped.writelines(json.dumps(row) + "\n" for row in searches)
+    text = "".join(json.dumps(row) + "\n" for row in searches)
+    # Without the time, which would make another file of the same rows a second later.
+    (data / "searches.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
     config = folder / "shop.toml"
     config.write_text(toml, encoding="utf-8")
     return config
