@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,8 +14,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from shop_platform import automation
 from shop_platform.alerts import current_troubles, tell
 from shop_platform.definitions import build_defs, default_resources
+from shop_platform.errors import DataError
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
+from shop_platform.report.page import sections_with_results
 from shop_platform.report.results import collect_results
 from shop_platform.report.terminal import print_results
 from shop_platform.resources.postgres import PostgresResource
@@ -31,7 +34,7 @@ _SENSORS = {
 }
 
 
-def run_demo(out: Console, err: Console, *, measure: bool) -> int:
+def run_demo(out: Console, talk: Console, err: Console, *, measure: bool) -> int:
     """Materialise everything and print what was found; returns the exit code.
 
     Measurements that still hold are kept: they take most of the time of a second run and would say the same.
@@ -39,7 +42,7 @@ def run_demo(out: Console, err: Console, *, measure: bool) -> int:
     started = time.monotonic()
     resources = default_resources()
     postgres: PostgresResource = resources["postgres"]
-    with out.status("Starting PostgreSQL and Elasticsearch.") as shown:
+    with talk.status("Starting PostgreSQL and Elasticsearch.") as shown:
         postgres.migrate()
         elasticsearch.url(
             load_settings(), lambda done, total: shown.update(f"Fetching Elasticsearch: {done} of {total} jars.")
@@ -49,17 +52,17 @@ def run_demo(out: Console, err: Console, *, measure: bool) -> int:
     defs = build_defs(resources)
     assets = [key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys]
     if not measure and _measurements_hold(postgres):
-        out.print("The measurements of the queries still hold and are kept; --measure repeats them.")
+        talk.print("The measurements of the queries still hold and are kept; --measure repeats them.")
         assets = [asset for asset in assets if asset not in automation.LABORATORY]
-    outcome = _run(out, defs, assets)
+    outcome = _run(talk, defs, assets)
     if not outcome.failures:
         print_results(out, stored_results(postgres))
     out.print(f"\nReport: {ShopResource().folder() / 'report.html'}", markup=False)
-    out.print(f"Took {time.monotonic() - started:.0f} s.")
+    talk.print(f"Took {time.monotonic() - started:.0f} s.")
     return _conclude(err, outcome)
 
 
-def run_refresh(out: Console, err: Console, part: str | None) -> int:
+def run_refresh(out: Console, talk: Console, err: Console, part: str | None) -> int:
     """Tick the sensors once and run what they ask for; returns the exit code."""
     resources = default_resources()
     defs = build_defs(resources)
@@ -79,16 +82,29 @@ def run_refresh(out: Console, err: Console, part: str | None) -> int:
             out.print(f"{name}: {ticked.skip_message}", markup=False)
             continue
         assets = [key.to_user_string() for key in ticked.run_requests[0].asset_selection or []]
-        outcome = _run(out, defs, [*assets, "shop_report"])
+        outcome = _run(talk, defs, [*assets, "shop_report"])
         code = max(code, _conclude(err, outcome))
     return code
 
 
+def write_report(talk: Console, err: Console) -> tuple[Path, int]:
+    """Write the report from the stored results; returns where it is, and the exit code.
+
+    Raises:
+        DataError: nothing is stored yet.
+    """
+    resources = default_resources()
+    found = stored_results(resources["postgres"])
+    if not sections_with_results(found):
+        raise DataError("There is nothing to report yet: run `shop-platform demo`, or materialise an asset.")
+    outcome = _run(talk, build_defs(resources), ["shop_report"])
+    return ShopResource().folder() / "report.html", _conclude(err, outcome)
+
+
 def stored_results(postgres: PostgresResource | None = None) -> dict[str, Any]:
     """The stored results, as docs/results.schema.json describes them."""
-    if postgres is None:
-        postgres = default_resources()["postgres"]
-        postgres.migrate()
+    postgres = postgres or default_resources()["postgres"]
+    postgres.migrate()
     with postgres.connect() as connection:
         return collect_results(connection)
 

@@ -130,6 +130,34 @@ class TestDemo:
         assert sum(segment["users"] for segment in found["segments"]) <= 120
         assert len(found["cohort_retention"]) == 12 * 8
 
+    def test_a_users_segment_is_shown_with_what_tells_it(self, run: Run, environment: dict[str, str]) -> None:
+        with psycopg.connect(environment["DATABASE_URL"]) as connection:
+            user, segment, queries = connection.execute(
+                "SELECT user_id, segment, distinct_queries FROM analytics.user_segments ORDER BY 3 DESC, 1 LIMIT 1"
+            ).fetchone() or ("", "", 0)
+            bought = connection.execute(
+                "SELECT count(*) FROM events WHERE user_id = %s AND event_type = 'purchased'", [user]
+            ).fetchone()
+        found = json.loads(run("segment", user, "--json").stdout)
+        assert (found["user"], found["segment"], found["provisional"]) == (user, segment, False)
+        assert len({each["query"] for each in found["queries"]}) == queries
+        assert (sum(found["bought"].values()),) == bought
+        text = run("segment", user).stdout
+        assert text.startswith((f"{user}: {segment}, confidence 0.", f"{user}: {segment}, confidence 1."))
+        assert found["queries"][0]["query"] in text
+        stranger = run("segment", "nobody")
+        assert (stranger.returncode, stranger.stdout) == (3, "")
+        assert "No searcher nobody was segmented" in stranger.stderr
+
+    def test_the_report_is_written_again_and_its_path_alone_is_printed_when_quiet(
+        self, run: Run, environment: dict[str, str]
+    ) -> None:
+        path = Path(environment["SHOP_HOME"]) / "shops" / "shop" / "report.html"
+        path.unlink()
+        written = run("--quiet", "report")
+        assert (written.returncode, written.stdout) == (0, f"{path}\n")
+        assert "<h1>" in path.read_text(encoding="utf-8")
+
     def test_a_second_demo_changes_nothing_and_does_not_load_the_model(
         self, run: Run, environment: dict[str, str]
     ) -> None:
@@ -225,8 +253,8 @@ def materialised(output: str) -> set[str]:
     ("arguments", "environment", "code", "complaint"),
     [
         (["demo", "--config", "nowhere.toml"], {}, 3, "There is no file"),
-        (["demo"], {"SHOP_USERS": "none"}, 3, "users"),
-        (["demo"], {"SHOP_TIME_ZONE": "Mars/Olympus"}, 3, "time_zone"),
+        (["demo"], {"SHOP_USERS": "none"}, 3, "SHOP_USERS"),
+        (["demo"], {"SHOP_TIME_ZONE": "Mars/Olympus"}, 3, "SHOP_TIME_ZONE"),
         (["results"], {"DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/x"}, 3, "cannot be reached"),
         (["results"], {"DATABASE_URL": "postgres//u:hush@x"}, 3, "not a URL"),
         (["url", "mysql"], {}, 2, "mysql"),
