@@ -54,12 +54,12 @@ def run_demo(out: Console, talk: Console, err: Console, *, measure: bool) -> int
     if not measure and _measurements_hold(postgres):
         talk.print("The measurements of the queries still hold and are kept; --measure repeats them.")
         assets = [asset for asset in assets if asset not in automation.LABORATORY]
-    outcome = _run(talk, defs, assets)
+    outcome = materialise(talk, defs, assets)
     if not outcome.failures:
         print_results(out, stored_results(postgres))
     out.print(f"\nReport: {ShopResource().folder() / 'report.html'}", markup=False)
     talk.print(f"Took {time.monotonic() - started:.0f} s.")
-    return _conclude(err, outcome)
+    return conclude(err, outcome)
 
 
 def run_refresh(out: Console, talk: Console, err: Console, part: str | None) -> int:
@@ -82,8 +82,8 @@ def run_refresh(out: Console, talk: Console, err: Console, part: str | None) -> 
             out.print(f"{name}: {ticked.skip_message}", markup=False)
             continue
         assets = [key.to_user_string() for key in ticked.run_requests[0].asset_selection or []]
-        outcome = _run(talk, defs, [*assets, "shop_report"])
-        code = max(code, _conclude(err, outcome))
+        outcome = materialise(talk, defs, [*assets, "shop_report"])
+        code = max(code, conclude(err, outcome))
     return code
 
 
@@ -97,8 +97,8 @@ def write_report(talk: Console, err: Console) -> tuple[Path, int]:
     found = stored_results(resources["postgres"])
     if not sections_with_results(found):
         raise DataError("There is nothing to report yet: run `shop-platform demo`, or materialise an asset.")
-    outcome = _run(talk, build_defs(resources), ["shop_report"])
-    return ShopResource().folder() / "report.html", _conclude(err, outcome)
+    outcome = materialise(talk, build_defs(resources), ["shop_report"])
+    return ShopResource().folder() / "report.html", conclude(err, outcome)
 
 
 def stored_results(postgres: PostgresResource | None = None) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _measurements_hold(postgres: PostgresResource) -> bool:
         )
 
 
-def _run(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Outcome:
+def materialise(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Outcome:
     """Run assets with a progress bar on a terminal and a line for each step elsewhere."""
     steps = len(assets) - 2 * ("users" in assets)  # users, products and events are one step
     started: dict[str, float] = {}
@@ -154,7 +154,7 @@ def _alert(defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
     tell(troubles, shop.shop().title, shop.folder() / "alerts.json", settings.alert_webhook)
 
 
-def _conclude(err: Console, outcome: Outcome) -> int:
+def conclude(err: Console, outcome: Outcome) -> int:
     """Say, as the last lines, what went wrong; returns the exit code."""
     for warning in outcome.warnings:
         err.print(f"Warning: {warning.what}: {warning.why}", markup=False, style="yellow")

@@ -1,1 +1,0 @@
-"""What people see, in Chromium: the report, and Dagster's UI."""
