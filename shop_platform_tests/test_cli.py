@@ -158,6 +158,22 @@ class TestDemo:
         assert (written.returncode, written.stdout) == (0, f"{path}\n")
         assert "<h1>" in path.read_text(encoding="utf-8")
 
+    def test_a_query_of_ones_own_is_measured_and_leaves_the_results_and_no_copy(self, run: Run, tmp_path: Path) -> None:
+        before = json.loads(run("results", "--json").stdout)
+        file = tmp_path / "last_buyers.sql"
+        file.write_text(
+            "-- Who bought last?\nSELECT user_id, max(timestamp) FROM events WHERE event_type = 'purchased' GROUP BY 1"
+        )
+        found = json.loads(run("benchmark", str(file), "--json").stdout)
+        (query,) = found["effects"]["queries"]
+        assert (query["name"], query["as_written"]["median_ms"] > 0) == ("last_buyers", True)
+        assert [each["name"] for each in found["advice"]["queries"]] == ["last_buyers"]
+        file.write_text("DROP TABLE events")
+        refused = run("benchmark", str(file))
+        assert (refused.returncode, str(file) in refused.stderr) == (3, True)
+        assert run("benchmark", str(tmp_path / "none.sql")).returncode == 3
+        assert json.loads(run("results", "--json").stdout) == before
+
     def test_a_second_demo_changes_nothing_and_does_not_load_the_model(
         self, run: Run, environment: dict[str, str]
     ) -> None:

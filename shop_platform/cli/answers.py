@@ -1,4 +1,4 @@
-"""Commands that answer: `demo`, `refresh`, `results`, `report`, `search`, `segment`."""
+"""Commands that answer: `demo`, `refresh`, `results`, `search`, `segment`, `benchmark`, `report`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import sys
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from shop_platform.cli.app import ConfigOption, DataOption, JsonOption, app, configure, err, out, talk
+from shop_platform.settings import load_settings
 
 
 class Part(StrEnum):
@@ -121,6 +123,30 @@ def segment(
     for each in found.queries:
         table.add_row(each.query, each.looks_like, f"{each.confidence:.2f}")
     out.print(table)
+
+
+@app.command()
+def benchmark(
+    file: Annotated[Path, typer.Argument(help="An .sql file with one SELECT on users, products and events.")],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Measure a query of yours as written, with the three indexes and with better ones; advise what to build."""
+    configure(config, None)
+    from shop_platform.definitions import default_resources
+    from shop_platform.performance.one_query import measure_file
+    from shop_platform.report.terminal import print_ladder
+
+    settings, postgres = load_settings(), default_resources()["postgres"]
+    postgres.migrate()
+    with talk.status(f"Measuring {file.name} on a copy; about half a minute."):
+        effects, advice = measure_file(
+            postgres, file, time_limit=settings.query_time_limit, budget_share=settings.index_budget
+        )
+    if as_json:
+        sys.stdout.write(json.dumps({"effects": effects, "advice": advice}, indent=2, ensure_ascii=False) + "\n")
+    else:
+        print_ladder(out, effects, advice)
 
 
 @app.command()

@@ -95,11 +95,16 @@ def measured_queries(folder: Path | None) -> list[Query]:
             continue
         if name in DASHBOARD:
             raise DataError(f"{path}: {name} is one of the dashboard's own queries; give the file another name.")
-        queries.append(_read(path, files.get(f"{name}_rewritten")))
+        queries.append(read_query(path, files.get(f"{name}_rewritten")))
     return queries
 
 
-def _read(path: Path, twin: Path | None) -> Query:
+def read_query(path: Path, twin: Path | None) -> Query:
+    """The query of a file, and of the file with other SQL for the same answer.
+
+    Raises:
+        DataError: a file is not one SELECT, reads live tables, or names a parameter badly.
+    """
     from shop_platform.performance.advice.parsing import check_select, live_tables_of
 
     file = sqlfiles.parse_sql(path)

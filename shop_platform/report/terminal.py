@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shop_platform.performance.ladder import figure
+from shop_platform.performance.ladder import figure, rungs
 from shop_platform.report.retention import definition_of, tables
 from shop_platform.report.sentences import lead
+
+if TYPE_CHECKING:
+    from shop_platform.performance.advice.records import Advice
+    from shop_platform.performance.effects import Effects
 
 
 def print_results(out: Console, found: dict[str, Any]) -> None:
@@ -21,6 +25,14 @@ def print_results(out: Console, found: dict[str, Any]) -> None:
     for table in tables:
         if table.row_count:
             out.print()
+            out.print(table)
+
+
+def print_ladder(out: Console, effects: Effects, advice: Advice) -> None:
+    """Print how fast each way to answer is, and the DDL that is advised."""
+    found = {"ladder": rungs(effects, advice), "index_advice": advice}
+    for table in (_ladder(found), _advice(found)):
+        if table.row_count:
             out.print(table)
 
 
