@@ -24,6 +24,7 @@ from shop_platform.cli import app
 from shop_platform.performance.queries import answer, measured_queries
 from shop_platform.segmentation.segments import load_segments
 from shop_platform.services import postgres as postgres_service
+from shop_platform.services.postgres_commands import binaries
 from shop_platform.settings import Settings
 from shop_platform.sources.mapping import read_mapping
 from shop_platform.sources.synthetic import synthetic_shop
@@ -102,7 +103,8 @@ def project(
     kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     environment = kept | SMALL | {
         "SHOP_HOME": str(server_settings.home),
-        "PATH": f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}",
+        # The reader's psql, else the one that the embedded server comes with.
+        "PATH": f"{folder / '.venv' / 'bin'}:{os.environ['PATH']}:{binaries()}",
         "PYTHONPATH": str(folder),
     }  # fmt: skip
     printed: list[str] = []
