@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     )
     home: Path = Field(
         Path(".shop"),
-        description="Folder for everything that the platform keeps: embedded servers' data, Dagster's runs, reports.",
+        description="Folder for everything that the platform keeps: embedded servers' data, Dagster's runs, reports; "
+        "by default one in the folder in which you are.",
     )
     config: Path | None = Field(
         None,

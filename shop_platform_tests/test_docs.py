@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from shop_platform.cli import app
+from shop_platform.definitions import build_defs
 from shop_platform.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,16 @@ def test_every_command_stands_in_the_table_and_has_help_in_a_full_sentence() -> 
         for parameter in command.params:
             if isinstance(parameter, click.Option) and "--help" not in parameter.opts:
                 assert parameter.help, f"{name} {parameter.name} has no help"
+
+
+def test_the_table_of_the_asset_graph_says_what_each_asset_is_made_from() -> None:
+    graph = build_defs().resolve_asset_graph()
+    made_from = {
+        key.to_user_string(): sorted(parent.to_user_string() for parent in graph.get(key).parent_keys)
+        for key in graph.materializable_asset_keys
+    }
+    rows = re.findall(r"^\| `(\w+)` \| ([`\w, ]*) \|", (ROOT / "docs" / "how_it_is_built.md").read_text("utf-8"), re.M)
+    assert {asset: re.findall(r"\w+", parents) for asset, parents in rows} == made_from
 
 
 @pytest.mark.parametrize(
