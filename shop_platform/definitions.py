@@ -64,7 +64,8 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
         segmentation.segment_profiles,
     ]
     return dg.Definitions(
-        assets=[*assets, report.define_shop_report(assets)],
+        # Each asset's page links to its source.
+        assets=dg.with_source_code_references([*assets, report.define_shop_report(assets)]),
         jobs=automation.jobs,
         schedules=[automation.nightly_schedule(using["postgres"].time_zone)],
         sensors=automation.sensors,
