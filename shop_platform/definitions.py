@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -64,14 +65,21 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
         segmentation.segment_profiles,
     ]
     return dg.Definitions(
-        # Each asset's page links to its source.
-        assets=dg.with_source_code_references([*assets, report.define_shop_report(assets)]),
+        assets=_linked_to_source([*assets, report.define_shop_report(assets)]),
         jobs=automation.jobs,
         schedules=[automation.nightly_schedule(using["postgres"].time_zone)],
         sensors=automation.sensors,
         resources=using,
         executor=dg.in_process_executor,
     )
+
+
+def _linked_to_source(assets: Sequence[dg.AssetsDefinition]) -> Sequence[Any]:
+    """The assets, with a link to its source on each one's page."""
+    with warnings.catch_warnings():
+        # Told at every asset and every load, where a user can do nothing about it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.with_source_code_references(assets)
 
 
 defs = build_defs()
