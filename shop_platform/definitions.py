@@ -20,6 +20,7 @@ from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import artefacts as retention_artefacts
 from shop_platform.retention import assets as retention
+from shop_platform.retention import by_segment as retention_by_segment
 from shop_platform.segmentation import assets as segmentation
 from shop_platform.settings import load_settings
 from shop_platform.sources.load import load_shop
@@ -58,6 +59,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
         retention_artefacts.retention_heatmap,
         retention_artefacts.retention_curves,
         retention_artefacts.retention_export,
+        retention_by_segment.segment_retention,
         segmentation.user_logs,
         segmentation.search_embeddings,
         segmentation.user_segments,

@@ -85,7 +85,8 @@ def run_refresh(out: Console, talk: Console, err: Console, part: str | None) -> 
             out.print(f"{name}: {ticked.skip_message}", markup=False)
             continue
         assets = [key.to_user_string() for key in ticked.run_requests[0].asset_selection or []]
-        outcome = materialise(talk, defs, [*assets, "shop_report"])
+        by_segment = automation.BY_SEGMENT if {"cohort_retention", "user_segments"} & set(assets) else ()
+        outcome = materialise(talk, defs, [*assets, *by_segment, "shop_report"])
         code = max(code, conclude(err, outcome))
     return code
 
