@@ -139,7 +139,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_an_answer_that_python_can_not_hold_is_named(postgres: PostgresResource) -> None:
     with postgres.connect() as connection:
-        with pytest.raises(DataError, match="An answer can't be read.*isfinite"):
+        with pytest.raises(DataError, match=r"An answer can't be read.*isfinite"):
             answer(connection, "SELECT 'infinity'::timestamptz")
         with pytest.raises(psycopg.errors.DivisionByZero):
             answer(connection, "SELECT 1 / 0")
