@@ -1,4 +1,5 @@
 """How far long work is: what works says so here, the command shows it; where nobody listens it costs nothing.
+
 One listener for the whole process, not for a context: an asset may run in a thread other than the command's.
 """
 

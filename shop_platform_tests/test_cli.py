@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from elasticsearch import Elasticsearch
 
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
+
+from .terminal import on_a_terminal
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("shop-platform"))
@@ -173,6 +176,33 @@ class TestDemo:
         assert (refused.returncode, str(file) in refused.stderr) == (3, True)
         assert run("benchmark", str(tmp_path / "none.sql")).returncode == 3
         assert json.loads(run("results", "--json").stdout) == before
+
+    def test_a_terminal_gets_bars_with_rate_and_time_left_which_are_gone_at_the_end(
+        self, environment: dict[str, str], query: Path
+    ) -> None:
+        screen = on_a_terminal([COMMAND, "benchmark", str(query)], environment)
+        assert re.search(r"measuring last_buyers .* \d+ of \d+ rounds, [\d.,]+/s, \d+ s left", screen)
+        assert "rounds" not in screen[screen.index("Queries, in turns") :]
+
+    def test_elsewhere_there_are_plain_lines_on_stderr_and_results_stay_alone(
+        self, environment: dict[str, str], query: Path
+    ) -> None:
+        program = "import sys; from shop_platform.cli import bars, run; bars.EVERY = 0.5; sys.exit(run(sys.argv[1:]))"
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, "benchmark", str(query), "--json"],
+            env=os.environ | environment, capture_output=True, text=True, timeout=240, check=True,
+        )  # fmt: skip
+        assert json.loads(done.stdout).keys() == {"effects", "advice"}
+        lines = done.stderr.splitlines()
+        told = re.compile(r"(measuring|inserting) [\w ,]+: \d+ of \d+ rounds, [\d.,]+/s, \d+ (s|min) left")
+        assert lines
+        assert all(told.fullmatch(line) for line in lines)
+
+    @pytest.fixture
+    def query(self, tmp_path: Path) -> Path:
+        file = tmp_path / "last_buyers.sql"
+        file.write_text("SELECT user_id, max(timestamp) FROM events WHERE event_type = 'purchased' GROUP BY 1")
+        return file
 
     def test_a_second_demo_changes_nothing_and_does_not_load_the_model(
         self, run: Run, environment: dict[str, str]

@@ -12,8 +12,7 @@ import click
 import typer
 from rich.console import Console
 
-from shop_platform import progress
-from shop_platform.cli.bars import reporter_for
+from shop_platform.cli.bars import showing
 from shop_platform.errors import ShopPlatformError
 
 #: What the command ends with.
@@ -56,7 +55,8 @@ def habits(
 ) -> None:
     """Take the options of all commands."""
     talk.quiet = quiet
-    context.with_resource(progress.reporting(None if quiet else reporter_for(err)))
+    if not quiet:
+        context.with_resource(showing(err))
 
 
 def main() -> None:

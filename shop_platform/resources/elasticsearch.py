@@ -199,7 +199,7 @@ def write_bulk(
 
 
 def _told(what: str | None, total: int | None) -> AbstractContextManager[Advance]:
-    return nullcontext(unheard) if what is None else track(what, total, "documents")
+    return nullcontext(unheard) if what is None or total == 0 else track(what, total, "documents")
 
 
 def _written(item: Mapping[str, Any], alias: str) -> Written:
