@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import jsonschema
 import psutil
 import psycopg
 import pytest
 from elasticsearch import Elasticsearch
 
+from shop_platform.definitions import build_defs
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 
@@ -124,6 +126,16 @@ class TestDemo:
     def test_the_copies_for_measuring_are_gone(self, environment: dict[str, str]) -> None:
         with psycopg.connect(environment["DATABASE_URL"]) as connection:
             assert connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'lab%'").fetchall() == []
+
+    def test_each_materialisation_carries_the_lineage_of_its_columns(self, environment: dict[str, str]) -> None:
+        graph = build_defs().resolve_asset_graph()
+        with dg.DagsterInstance.from_config(f"{environment['SHOP_HOME']}/shops/shop/dagster") as instance:
+            for key in graph.materializable_asset_keys:
+                made = instance.get_latest_materialization_event(key)
+                assert made is not None
+                assert made.asset_materialization is not None
+                found = made.asset_materialization.metadata.get("dagster/column_lineage")
+                assert found == graph.get(key).metadata.get("dagster/column_lineage"), key
 
     def test_results_follow_their_schema(self, run: Run) -> None:
         schema = json.loads((ROOT / "docs" / "results.schema.json").read_text(encoding="utf-8"))
