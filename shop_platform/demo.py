@@ -10,9 +10,8 @@ from typing import Any
 
 import dagster as dg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from shop_platform import automation
+from shop_platform import automation, progress
 from shop_platform.alerts import current_troubles, tell
 from shop_platform.definitions import build_defs, default_resources
 from shop_platform.erasure.erasing import erase_person, purge
@@ -151,29 +150,22 @@ def _measurements_hold(postgres: PostgresResource) -> bool:
 
 
 def materialise(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Outcome:
-    """Run assets with a progress bar on a terminal and a line for each step elsewhere."""
+    """Run assets, with a line for each step that ends."""
     steps = len(assets) - 2 * ("users" in assets)  # users, products and events are one step
     started: dict[str, float] = {}
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-        task = progress.add_task("starting", total=steps)
+    screen = progress.screen(out)
+    with progress.track("starting", steps, "steps", even=False) as advance:
 
         def listen(step: str, state: str) -> None:
             if state == "started":
                 started[step] = time.monotonic()
-                progress.update(task, description=step)
+                advance(0, what=step)
             elif state in ("finished", "failed", "skipped"):
                 seconds = time.monotonic() - started.get(step, time.monotonic())
-                progress.console.print(f"  {step:22}{state:10}{seconds:6.1f} s", markup=False)
-                progress.advance(task)
+                screen.print(f"  {step:22}{state:10}{seconds:6.1f} s", markup=False)
+                advance()
             else:
-                progress.console.print(f"  {step:22}{state}", markup=False, style="dim")
+                screen.print(f"  {step:22}{state}", markup=False, style="dim")
 
         instance = dagster_instance(load_settings())
         outcome = run_assets(defs, instance, assets, listen)

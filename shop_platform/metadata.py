@@ -7,8 +7,17 @@ import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dagster import FreshnessPolicy, MaterializeResult, MetadataValue, TableColumn, TableSchema
+from dagster import (
+    FreshnessPolicy,
+    MaterializeResult,
+    MetadataValue,
+    TableColumn,
+    TableColumnDep,
+    TableColumnLineage,
+    TableSchema,
+)
 from dagster import MarkdownMetadataValue as Markdown
+from dagster import TableColumnLineageMetadataValue as Lineage
 from dagster import TableSchemaMetadataValue as Schema
 
 if TYPE_CHECKING:
@@ -27,6 +36,23 @@ def column_schema(columns: Mapping[str, tuple[str, str]]) -> Schema:
     """Schema from column name to (type, description), for the key `dagster/column_schema`."""
     return MetadataValue.table_schema(
         TableSchema([TableColumn(name, kind, description) for name, (kind, description) in columns.items()])
+    )
+
+
+def column_lineage(columns: Mapping[str, Sequence[str]]) -> Lineage:
+    """Lineage from column name to what it is made from, such as "events.timestamp"; for `dagster/column_lineage`.
+
+    Named are columns whose values a column is made from, and those that decide what counts; not those that only join.
+    Of a column that is made from none, such as a number of a period, the list is empty. It goes into the metadata of
+    the definition, and into those of each materialisation, where Dagster's pages look for it.
+    """
+    return MetadataValue.column_lineage(
+        TableColumnLineage(
+            {
+                name: [TableColumnDep(*made_from.split(".")) for made_from in sources]
+                for name, sources in columns.items()
+            }
+        )
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,14 +15,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import jsonschema
 import psutil
 import psycopg
 import pytest
 from elasticsearch import Elasticsearch
 
+from shop_platform.definitions import build_defs
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
+
+from .terminal import on_a_terminal
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("shop-platform"))
@@ -122,6 +127,16 @@ class TestDemo:
         with psycopg.connect(environment["DATABASE_URL"]) as connection:
             assert connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'lab%'").fetchall() == []
 
+    def test_each_materialisation_carries_the_lineage_of_its_columns(self, environment: dict[str, str]) -> None:
+        graph = build_defs().resolve_asset_graph()
+        with dg.DagsterInstance.from_config(f"{environment['SHOP_HOME']}/shops/shop/dagster") as instance:
+            for key in graph.materializable_asset_keys:
+                made = instance.get_latest_materialization_event(key)
+                assert made is not None
+                assert made.asset_materialization is not None
+                found = made.asset_materialization.metadata.get("dagster/column_lineage")
+                assert found == graph.get(key).metadata.get("dagster/column_lineage"), key
+
     def test_results_follow_their_schema(self, run: Run) -> None:
         schema = json.loads((ROOT / "docs" / "results.schema.json").read_text(encoding="utf-8"))
         found: dict[str, Any] = json.loads(run("results", "--json").stdout)
@@ -173,6 +188,33 @@ class TestDemo:
         assert (refused.returncode, str(file) in refused.stderr) == (3, True)
         assert run("benchmark", str(tmp_path / "none.sql")).returncode == 3
         assert json.loads(run("results", "--json").stdout) == before
+
+    def test_a_terminal_gets_bars_with_rate_and_time_left_which_are_gone_at_the_end(
+        self, environment: dict[str, str], query: Path
+    ) -> None:
+        screen = on_a_terminal([COMMAND, "benchmark", str(query)], environment)
+        assert re.search(r"measuring last_buyers .* \d+ of \d+ rounds, [\d.,]+/s, \d+ s left", screen)
+        assert "rounds" not in screen[screen.index("Queries, in turns") :]
+
+    def test_elsewhere_there_are_plain_lines_on_stderr_and_results_stay_alone(
+        self, environment: dict[str, str], query: Path
+    ) -> None:
+        program = "import sys; from shop_platform.cli import bars, run; bars.EVERY = 0.5; sys.exit(run(sys.argv[1:]))"
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, "benchmark", str(query), "--json"],
+            env=os.environ | environment, capture_output=True, text=True, timeout=240, check=True,
+        )  # fmt: skip
+        assert json.loads(done.stdout).keys() == {"effects", "advice"}
+        lines = done.stderr.splitlines()
+        told = re.compile(r"(measuring|inserting) [\w ,]+: \d+ of \d+ rounds, [\d.,]+/s, \d+ (s|min) left")
+        assert lines
+        assert all(told.fullmatch(line) for line in lines)
+
+    @pytest.fixture
+    def query(self, tmp_path: Path) -> Path:
+        file = tmp_path / "last_buyers.sql"
+        file.write_text("SELECT user_id, max(timestamp) FROM events WHERE event_type = 'purchased' GROUP BY 1")
+        return file
 
     def test_a_second_demo_changes_nothing_and_does_not_load_the_model(
         self, run: Run, environment: dict[str, str]

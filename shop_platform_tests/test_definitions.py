@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.metadata.metadata_set import TableMetadataSet
 
 from shop_platform.definitions import build_defs
 
@@ -76,6 +77,44 @@ def test_every_asset_is_described_owned_versioned_and_checked(asset: str) -> Non
     assert node.code_version
     checked = {key.asset_key.to_user_string() for key in graph.asset_check_keys}
     assert asset in checked
+
+
+#: Assets whose columns come from outside.
+LOADED = {"users", "products", "events", "user_logs"}
+
+
+@pytest.mark.parametrize("breakdown", ["", "segment"])
+def test_each_column_says_which_columns_upstream_it_is_made_from(
+    breakdown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_RETENTION_BREAKDOWN", breakdown)
+    graph = build_defs().resolve_asset_graph()
+    columns, lineages = {}, {}
+    for key in graph.materializable_asset_keys:
+        tables = TableMetadataSet.extract(graph.get(key).metadata)
+        if tables.column_schema:
+            columns[key] = {column.name for column in tables.column_schema.columns}
+        if tables.column_lineage:
+            lineages[key] = tables.column_lineage.deps_by_column
+    assert {key.to_user_string() for key in columns.keys() - lineages.keys()} == LOADED
+    for key, lineage in lineages.items():
+        assert lineage.keys() == columns[key]
+        upstream = graph.upstream_key_iterator(key)
+        above = {each for each in upstream if isinstance(each, dg.AssetKey)}
+        for column, sources in lineage.items():
+            for source in sources:
+                assert source.asset_key in above, f"{key} {column}: {source.asset_key} is not upstream"
+                assert source.column_name in columns[source.asset_key], f"{key} {column}: no column {source}"
+    made_from_none = {
+        (key.to_user_string(), column)
+        for key, each in lineages.items()
+        for column, sources in each.items()
+        if not sources
+    }
+    groups = set() if breakdown else {("cohort_retention", "breakdown")}
+    assert made_from_none == groups | {
+        ("cohort_retention", "period"), ("search_embeddings", "origin"), ("search_embeddings", "model"),
+    }  # fmt: skip
 
 
 def test_loading_the_definitions_imports_nothing_heavy() -> None:

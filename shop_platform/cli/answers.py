@@ -133,13 +133,14 @@ def benchmark(
 ) -> None:
     """Measure a query of yours as written, with the three indexes and with better ones; advise what to build."""
     configure(config, None)
+    from shop_platform import progress
     from shop_platform.definitions import default_resources
     from shop_platform.performance.one_query import measure_file
     from shop_platform.report.terminal import print_ladder
 
     settings, postgres = load_settings(), default_resources()["postgres"]
     postgres.migrate()
-    with talk.status(f"Measuring {file.name} on a copy; about half a minute."):
+    with progress.track(f"{file.name} on a copy", None, "steps", even=False):
         effects, advice = measure_file(
             postgres, file, time_limit=settings.query_time_limit, budget_share=settings.index_budget
         )

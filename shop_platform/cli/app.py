@@ -12,6 +12,7 @@ import click
 import typer
 from rich.console import Console
 
+from shop_platform.cli.bars import showing
 from shop_platform.errors import ShopPlatformError
 
 #: What the command ends with.
@@ -48,11 +49,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 
 @app.callback()
 def habits(
+    context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors alone, not how it goes.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the trace of an error as well.")] = False,  # noqa: ARG001  `run` looks for it
 ) -> None:
     """Take the options of all commands."""
     talk.quiet = quiet
+    if not quiet:
+        context.with_resource(showing(err))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from shop_platform.commerce.difference import COLUMNS, KEYS, Difference, apply_d
 from shop_platform.erasure.record import without_erased
 from shop_platform.errors import DataError
 from shop_platform.loaded import Moved, note_source
+from shop_platform.progress import track
 from shop_platform.quarantine import (
     forget_refused,
     keep_quarantine,
@@ -176,7 +177,8 @@ def _read(connection: Connection, shop: Shop, table: str, target: sql.Identifier
     """Copy what the source gives for a table into another or that very one, and keep what is quarantined."""
     extracts = {"users": shop.source.users, "products": shop.source.products, "events": shop.source.events}
     extract = extracts[table]()
-    rows = copy_batches(connection, target, COLUMNS[table], extract.batches, freeze=freeze)
+    with track(f"loading {table}", extract.fit, "rows") as advance:
+        rows = copy_batches(connection, target, COLUMNS[table], extract.batches, freeze=freeze, done=advance)
     refuse_over_threshold(shop, table, extract.rows_read, extract.quarantined, extract.quarantine)
     keep_quarantine(connection, table, extract.quarantine)
     return Load(extract.rows_read, rows, dict(extract.left_out), dict(extract.quarantined), None, None)

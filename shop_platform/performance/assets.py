@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from shop_platform.metadata import PUBLISHED, Materialized, column_schema, markdown_table
+from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.performance import checks
 from shop_platform.performance.effects import Effects, compare, times_as_fast
 from shop_platform.performance.indexes import ensure_index, index_files
@@ -24,6 +24,26 @@ POOL = "benchmark"
 _OWNERS = ["team:data-platform"]
 
 _PLAN_HEADER = ("median", "buffers hit", "buffers read", "plan")
+
+
+_SUMMARY_SCHEMA = {
+    "week": ("timestamptz", "weekly_active_users: first moment of the week. Primary key."),
+    "active_users": ("bigint", "weekly_active_users: users with an event in the week."),
+    "day": ("date", "category_revenue: day in the shop's time zone. Primary key, with category."),
+    "category": ("text", "category_revenue: of the purchased products."),
+    "revenue": ("numeric", "category_revenue: sum of prices, in the shop's currency."),
+    "purchases": ("bigint", "category_revenue: number of purchases."),
+}
+_SUMMARY_LINEAGE = column_lineage(
+    {
+        "week": ["events.timestamp"],
+        "active_users": ["events.user_id"],
+        "day": ["events.timestamp"],
+        "category": ["products.category"],
+        "revenue": ["products.price", "events.event_type"],
+        "purchases": ["events.event_type"],
+    }
+)
 
 
 @dg.asset(
@@ -192,16 +212,8 @@ def index_effects(context: dg.AssetExecutionContext, postgres: PostgresResource)
     freshness_policy=PUBLISHED,
     check_specs=[checks.ANSWERS_EQUAL, checks.SUMS_ADD_UP],
     metadata={
-        "dagster/column_schema": column_schema(
-            {
-                "week": ("timestamptz", "weekly_active_users: first moment of the week. Primary key."),
-                "active_users": ("bigint", "weekly_active_users: users with an event in the week."),
-                "day": ("date", "category_revenue: day in the shop's time zone. Primary key, with category."),
-                "category": ("text", "category_revenue: of the purchased products."),
-                "revenue": ("numeric", "category_revenue: sum of prices, in the shop's currency."),
-                "purchases": ("bigint", "category_revenue: number of purchases."),
-            }
-        ),
+        "dagster/column_schema": column_schema(_SUMMARY_SCHEMA),
+        "dagster/column_lineage": _SUMMARY_LINEAGE,
         "dagster/table_name": "analytics.weekly_active_users",
     },
     description="Exact summary tables in schema analytics that answer the dashboard's two queries. A refresh takes in "
@@ -220,6 +232,7 @@ def activity_summaries(context: dg.AssetExecutionContext, postgres: PostgresReso
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": sum(done.rows.values()),
+            "dagster/column_lineage": _SUMMARY_LINEAGE,
             "published": done.published,
             "refresh": f"built anew: {done.rebuilt}" if done.rebuilt else "changes applied",
             "changes of events applied": done.event_changes,

@@ -6,8 +6,11 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import ceil
 from time import perf_counter
 from typing import TypeVar
+
+from shop_platform.progress import track
 
 T = TypeVar("T")
 
@@ -41,6 +44,7 @@ def take_rounds(
     seed: int,
     clock: Callable[[], float] = perf_counter,
     enough: Callable[[Mapping[str, list[float]]], bool] = lambda _: True,
+    what: str = "measuring",
 ) -> dict[str, list[float]]:
     """Seconds that each variant took in each round.
 
@@ -52,25 +56,35 @@ def take_rounds(
         seed: of the order within the rounds.
         clock: seconds, monotonic.
         enough: whether the times taken so far are enough to tell; asked at the end of each stretch.
+        what: is measured, for those who wait for it.
     """
     order = random.Random(seed)  # noqa: S311  no secret hangs on it
     names = list(variants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     started, stretch = clock(), 1
-    for number in range(-rule.warm_ups, rule.most):
-        if number == 0:
-            started = clock()
-        if number >= rule.least and clock() - started >= stretch * rule.seconds:
-            if stretch >= rule.stretches or enough(seconds):
-                break
-            stretch += 1
-        order.shuffle(names)
-        for name in names:
-            with variants[name]() as execute:
-                before = clock()
-                result = execute()
-                after = clock()
-            check(name, result)
+    with track(what, rule.most if rule.least == rule.most else None, "rounds") as advance:
+        for number in range(-rule.warm_ups, rule.most):
+            if number == 0:
+                started = clock()
+            if number >= rule.least and clock() - started >= stretch * rule.seconds:
+                if stretch >= rule.stretches or enough(seconds):
+                    break
+                stretch += 1
+            order.shuffle(names)
+            for name in names:
+                with variants[name]() as execute:
+                    before = clock()
+                    result = execute()
+                    after = clock()
+                check(name, result)
+                if number >= 0:
+                    seconds[name].append(after - before)
             if number >= 0:
-                seconds[name].append(after - before)
+                advance(total=_expected(rule, number + 1, clock() - started, stretch))
     return seconds
+
+
+def _expected(rule: Rule, rounds: int, seconds: float, stretch: int) -> int:
+    """Rounds to the end of this stretch, when they go on as so far; whether there are more is known only there."""
+    by_time = ceil(rounds * stretch * rule.seconds / seconds) if seconds > 0 else rule.most
+    return max(rounds, rule.least, min(by_time, rule.most))

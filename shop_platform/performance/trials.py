@@ -94,7 +94,7 @@ class Trials:
             del answers[1:]
 
         ways = {key: partial(self._execution, name, variant) for key, variant in variants.items()}
-        return take_rounds(ways, check, rule, SEED, enough=sharp), answers[0][1]
+        return take_rounds(ways, check, rule, SEED, enough=sharp, what=f"measuring {name}"), answers[0][1]
 
     def explain(self, name: str, variant: Variant) -> Plan:
         """The plan of one execution, with the buffers that it touched.
@@ -131,7 +131,7 @@ class Trials:
                 yield execute
 
         ways = {key: partial(evicted, variant) for key, variant in variants.items()}
-        return take_rounds(ways, lambda _name, _rows: None, COLD, SEED)
+        return take_rounds(ways, lambda _name, _rows: None, COLD, SEED, what=f"measuring {name}, cold")
 
     @contextmanager
     def _execution(self, name: str, variant: Variant) -> Iterator[Callable[[], Rows]]:

@@ -38,7 +38,7 @@ def write_costs(connection: Connection, indexes: Mapping[str, str], rule: Rule =
         mine = sorted(name for name, of in indexes.items() if of == table)
         statement, rows = _insert(connection, table)
         ways = {name: partial(_inserting, connection, statement, set(indexes) - {name}) for name in (*mine, "")}
-        taken = take_rounds(ways, partial(_check, rows), rule, SEED)
+        taken = take_rounds(ways, partial(_check, rows), rule, SEED, what=f"inserting into {table}")
         costs |= {
             name: WriteCost(rows=rows, without_ms=milliseconds(taken[""]), with_ms=milliseconds(taken[name]))
             for name in mine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -29,6 +29,7 @@ def copy_batches(
     batches: Iterable[pa.RecordBatch],
     *,
     freeze: bool = False,
+    done: Callable[[int], object] = lambda _: None,
 ) -> int:
     """COPY column batches into a table; returns the number of rows.
 
@@ -43,6 +44,7 @@ def copy_batches(
         batches: each with at least these columns.
         freeze: mark the rows as visible to everybody, so that no VACUUM need ever visit them. PostgreSQL allows it
             where the transaction itself has truncated the table.
+        done: told the number of rows of each part that was sent.
 
     Raises:
         DataError: a value that the table's column can't hold as it is; nothing of the COPY stays.
@@ -63,6 +65,7 @@ def copy_batches(
             for batch in batches:
                 for part in _parts(_fitted(table, batch, schema)):
                     copy.write(_encoded(table, encoder, part))
+                    done(part.num_rows)
                 rows += batch.num_rows
             copy.write(encoder.finish())
     except psycopg.DataError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import ConfigurableResource
 
 from shop_platform.errors import DataError, ServiceError
+from shop_platform.progress import Advance, track, unheard
 from shop_platform.settings import load_settings
 
 if TYPE_CHECKING:
@@ -138,7 +139,13 @@ class Written:
 
 
 def write_bulk(
-    client: Elasticsearch, alias: str, actions: Iterable[Mapping[str, Any]], *, backoff: float = 0.5
+    client: Elasticsearch,
+    alias: str,
+    actions: Iterable[Mapping[str, Any]],
+    *,
+    what: str | None = None,
+    total: int | None = None,
+    backoff: float = 0.5,
 ) -> Iterator[Written]:
     """Send actions in bulk through an alias, and tell of each what became of it, in their order.
 
@@ -149,6 +156,8 @@ def write_bulk(
         client: where to.
         alias: what to write through.
         actions: as for `elasticsearch.helpers`, without `_index`.
+        what: is being done, to be told to those who wait for it; None where the caller tells more itself.
+        total: number of actions, where it is known.
         backoff: seconds before the first repetition.
 
     Raises:
@@ -173,14 +182,24 @@ def write_bulk(
         return [_written(next(iter(outcome.values())), alias) for _, outcome in results]
 
     parts = iter(dict(action) for action in actions)
-    with ThreadPoolExecutor(_REQUESTS) as threads:
+    with ThreadPoolExecutor(_REQUESTS) as threads, _told(what, total) as advance:
         under_way: deque[Future[list[Written]]] = deque()
+
+        def finished() -> list[Written]:
+            written = under_way.popleft().result()
+            advance(len(written))
+            return written
+
         while part := list(islice(parts, _ACTIONS)):
             under_way.append(threads.submit(send, part))
             if len(under_way) > _REQUESTS:
-                yield from under_way.popleft().result()
+                yield from finished()
         while under_way:
-            yield from under_way.popleft().result()
+            yield from finished()
+
+
+def _told(what: str | None, total: int | None) -> AbstractContextManager[Advance]:
+    return nullcontext(unheard) if what is None or total == 0 else track(what, total, "documents")
 
 
 def _written(item: Mapping[str, Any], alias: str) -> Written:

@@ -18,14 +18,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Texts between two calls of a progress callback.
-_PROGRESS = 1_024
+#: Texts between two times that somebody is told how far it is.
+_TOLD_EVERY = 1_024
 
 #: There where NVIDIA's driver is; sentence-transformers then computes on the GPU.
 _NVIDIA = Path("/proc/driver/nvidia/version")
-
-#: Called with the number of texts encoded so far and the number of all.
-Progress = Callable[[int, int], None]
 
 
 class Encoder(Protocol):
@@ -64,12 +61,12 @@ class EncoderResource(ConfigurableResource[Any]):
         """Components of a vector; loads the model, unless it is the packaged one."""
         return self._loaded().dimensions if load_settings().encoder_model else DIMENSIONS
 
-    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str], done: Callable[[int], object] = lambda _: None) -> NDArray[np.float32]:
         """Vectors of the texts, in their order.
 
         Args:
             texts: texts; of each, all-MiniLM-L6-v2 reads 256 word pieces at most.
-            progress: told now and then how far the work is.
+            done: told now and then how many more texts are encoded.
 
         Returns:
             (texts, dimensions), rows of length 1: a product of two rows is their cosine.
@@ -82,11 +79,10 @@ class EncoderResource(ConfigurableResource[Any]):
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         # Texts of like length together: hardly any padding, and batches that are full.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for first in range(0, len(order), _PROGRESS):
-            part = order[first : first + _PROGRESS]
+        for first in range(0, len(order), _TOLD_EVERY):
+            part = order[first : first + _TOLD_EVERY]
             vectors[part] = self._loaded().encode([texts[i] for i in part])
-            if progress is not None:
-                progress(first + len(part), len(texts))
+            done(len(part))
         if not np.allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-3):
             raise ModelError(f"{self.model_name} gave vectors that are not of length 1: the installation is broken.")
         return vectors

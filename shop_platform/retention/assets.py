@@ -5,7 +5,7 @@ import datetime as dt
 import dagster as dg
 
 from shop_platform.changes import event_state, mark_consumed
-from shop_platform.metadata import PUBLISHED, Materialized, column_schema, markdown_table
+from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.records import write_record
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.retention import checks
@@ -38,6 +38,30 @@ _SCHEMA = {
     "few_users": ("boolean", "Fewer are observed than SHOP_RETENTION_LEAST_USERS."),
 }
 
+_OBSERVED = ["users.signup_date", "events.timestamp"]
+_ACTIVE = ["events.user_id", "events.timestamp", "events.event_type"]
+_RATE = ["users.signup_date", *_ACTIVE]
+
+
+def _lineage(*, by_segment: bool) -> dg.TableColumnLineageMetadataValue:
+    """What the columns are made from, whatever retention is defined to be; groups are also columns of your own."""
+    return column_lineage(
+        {
+            "breakdown": ["user_segments.segment"] if by_segment else [],
+            "cohort": _OBSERVED,
+            "period": [],
+            "cohort_size": ["users.user_id"],
+            "users_observed": _OBSERVED,
+            "users_unrecorded": _OBSERVED,
+            "active_users": _ACTIVE,
+            "rate": _RATE,
+            "rate_low": _RATE,
+            "rate_high": _RATE,
+            "revenue": ["events.product_id", "events.timestamp", "events.event_type"],
+            "few_users": _OBSERVED,
+        }
+    )
+
 
 def define_cohort_retention(*, by_segment: bool) -> dg.AssetsDefinition:
     """The asset, made after the segments where it is broken down by them; otherwise it need not wait for them."""
@@ -52,7 +76,11 @@ def define_cohort_retention(*, by_segment: bool) -> dg.AssetsDefinition:
         "the weeks 0 to 7 after each user's own signup.",
         code_version="4",
         freshness_policy=PUBLISHED,
-        metadata={"dagster/column_schema": column_schema(_SCHEMA), "dagster/table_name": "analytics.cohort_retention"},
+        metadata={
+            "dagster/column_schema": column_schema(_SCHEMA),
+            "dagster/column_lineage": _lineage(by_segment=by_segment),
+            "dagster/table_name": "analytics.cohort_retention",
+        },
         check_specs=[checks.KEEPS_ITS_DEFINITION, checks.AGREES_WITH_EVENTS, checks.DATA_END_IS_PAST],
     )(_cohort_retention)
 
@@ -93,6 +121,7 @@ def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResou
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(cells),
+            "dagster/column_lineage": _lineage(by_segment=definition.breakdown == "segment"),
             "users": basis.users,
             "users in a cohort": basis.cohort_users,
             "users counted anew": refreshed.users_recounted,

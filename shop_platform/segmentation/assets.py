@@ -8,7 +8,7 @@ import dagster as dg
 
 from shop_platform.erasure.record import without_erased
 from shop_platform.loaded import note_source
-from shop_platform.metadata import PUBLISHED, Materialized, column_schema, markdown_table
+from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_refused, rows_in_quarantine
 from shop_platform.records import find_record, write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
@@ -41,6 +41,53 @@ _SEGMENT_COLUMNS = {
     "segment_confidence": ("float", "Probability of the searcher's segment, given all that was searched for."),
     "segment_model": ("keyword", "What gave the segment: method, encoder, learned model."),
 }
+_SEGMENTED_LINEAGE = column_lineage(
+    {
+        **{column: [f"user_logs.{column}"] for column in _LOG_COLUMNS},
+        "segment": ["user_segments.segment"],
+        "query_segment": ["search_embeddings.vector"],
+        "segment_confidence": ["user_segments.confidence"],
+        "segment_model": ["user_segments.model"],
+    }
+)
+
+_EMBEDDING_COLUMNS = {
+    "query": ("text", "Normalised query; also as a keyword."),
+    "origin": ("keyword", "search, or prototype for a segment's example phrase."),
+    "model": ("keyword", "The encoder and its weights."),
+    "embedding": ("dense_vector", "Of length 1; 384 dimensions by all-MiniLM-L6-v2."),
+    "vector": ("binary", "The same, float32, to be read back exactly."),
+}
+_EMBEDDING_LINEAGE = column_lineage(
+    {
+        "query": ["user_logs.search_query"],
+        "origin": [],
+        "model": [],
+        "embedding": ["user_logs.search_query"],
+        "vector": ["user_logs.search_query"],
+    }
+)
+
+_USER_COLUMNS = {
+    "user_id": ("text", "Primary key."),
+    "segment": ("text", "One of the segments in segments.toml."),
+    "confidence": ("double precision", "Probability of the segment, given all that was searched for."),
+    "distinct_queries": ("integer", "Distinct queries that the segment rests on."),
+    "model": ("text", "What gave the segment: method, encoder, learned model."),
+    "documents": ("bigint", "Search logs of the user."),
+    "provisional": ("boolean", "Fewer than three distinct queries."),
+}
+_USER_LINEAGE = column_lineage(
+    {
+        "user_id": ["user_logs.user_id"],
+        "segment": ["user_logs.search_query", "search_embeddings.vector"],
+        "confidence": ["user_logs.search_query", "search_embeddings.vector"],
+        "distinct_queries": ["user_logs.search_query"],
+        "model": ["search_embeddings.model", "search_embeddings.vector"],
+        "documents": ["user_logs.user_id"],
+        "provisional": ["user_logs.search_query"],
+    }
+)
 
 
 @dg.asset(
@@ -104,15 +151,8 @@ def user_logs(
     kinds={"elasticsearch", "huggingface"},
     description="Embeddings of all distinct queries, once each, open to kNN search.",
     metadata={
-        "dagster/column_schema": column_schema(
-            {
-                "query": ("text", "Normalised query; also as a keyword."),
-                "origin": ("keyword", "search, or prototype for a segment's example phrase."),
-                "model": ("keyword", "The encoder and its weights."),
-                "embedding": ("dense_vector", "Of length 1; 384 dimensions by all-MiniLM-L6-v2."),
-                "vector": ("binary", "The same, float32, to be read back exactly."),
-            }
-        )
+        "dagster/column_schema": column_schema(_EMBEDDING_COLUMNS),
+        "dagster/column_lineage": _EMBEDDING_LINEAGE,
     },
     check_specs=checks.SPECS["search_embeddings"],
 )
@@ -143,6 +183,7 @@ def search_embeddings(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": done.stored,
+            "dagster/column_lineage": _EMBEDDING_LINEAGE,
             "dagster/table_name": f"{elasticsearch.index_prefix}{embeddings.ALIAS}",
             "model": encoder.model_name,
             "search logs read": done.documents,
@@ -162,17 +203,8 @@ def search_embeddings(
     kinds={"postgres", "scikitlearn", "table"},
     description="The segment of each searcher: users are clustered by KMeans, and told by what their queries say.",
     metadata={
-        "dagster/column_schema": column_schema(
-            {
-                "user_id": ("text", "Primary key."),
-                "segment": ("text", "One of the segments in segments.toml."),
-                "confidence": ("double precision", "Probability of the segment, given all that was searched for."),
-                "distinct_queries": ("integer", "Distinct queries that the segment rests on."),
-                "model": ("text", "What gave the segment: method, encoder, learned model."),
-                "documents": ("bigint", "Search logs of the user."),
-                "provisional": ("boolean", "Fewer than three distinct queries."),
-            }
-        ),
+        "dagster/column_schema": column_schema(_USER_COLUMNS),
+        "dagster/column_lineage": _USER_LINEAGE,
         "dagster/table_name": "analytics.user_segments",
     },
     check_specs=checks.SPECS["user_segments"],
@@ -199,6 +231,7 @@ def user_segments(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": rows,
+            "dagster/column_lineage": _USER_LINEAGE,
             "model": record["model"],
             "searchers told in this run": told,
             "provisional, with under three distinct queries": record["provisional"],
@@ -232,7 +265,10 @@ def user_segments(
     deps=[user_segments, user_logs],
     kinds={"elasticsearch"},
     description="The search logs with the searcher's segment on each document, written by bulk partial updates.",
-    metadata={"dagster/column_schema": column_schema(_LOG_COLUMNS | _SEGMENT_COLUMNS)},
+    metadata={
+        "dagster/column_schema": column_schema(_LOG_COLUMNS | _SEGMENT_COLUMNS),
+        "dagster/column_lineage": _SEGMENTED_LINEAGE,
+    },
     check_specs=checks.SPECS["segmented_user_logs"],
 )
 def segmented_user_logs(
@@ -257,6 +293,7 @@ def segmented_user_logs(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": done.record["documents"],
+            "dagster/column_lineage": _SEGMENTED_LINEAGE,
             "dagster/table_name": f"{elasticsearch.index_prefix}{logs.ALIAS}",
             "documents read in this run": done.passes[-1].documents,
             "documents updated in this run": updated,

@@ -121,13 +121,13 @@ def store(client: Elasticsearch, prefix: str, model: str, texts: Sequence[Text],
             packed = base64.b64encode(vector.astype("<f4").tobytes()).decode()
             yield {"_op_type": "create", "_id": text.id(model), **document, "vector": packed}
 
-    _send(client, _writable(client, prefix, model), actions(), expected=409)
+    _send(client, _writable(client, prefix, model), actions(), "storing embeddings", len(texts), expected=409)
 
 
 def remove(client: Elasticsearch, prefix: str, model: str, ids: Iterable[str]) -> None:
     """Remove embeddings of what nobody searches for any more."""
-    actions = ({"_op_type": "delete", "_id": each} for each in ids)
-    _send(client, _writable(client, prefix, model), actions, expected=404)
+    actions = [{"_op_type": "delete", "_id": each} for each in ids]
+    _send(client, _writable(client, prefix, model), actions, "removing embeddings", len(actions), expected=404)
 
 
 def read_vectors(client: Elasticsearch, prefix: str, model: str, texts: Sequence[Text]) -> NDArray[np.float32]:
@@ -199,7 +199,9 @@ def _writable(client: Elasticsearch, prefix: str, model: str) -> str:
     return f"{prefix}{ALIAS}" if published else _loading(prefix)
 
 
-def _send(client: Elasticsearch, alias: str, actions: Iterable[dict[str, Any]], *, expected: int) -> None:
-    for written in write_bulk(client, alias, actions):
+def _send(
+    client: Elasticsearch, alias: str, actions: Iterable[dict[str, Any]], what: str, total: int, *, expected: int
+) -> None:
+    for written in write_bulk(client, alias, actions, what=what, total=total):
         if written.status >= 400 and written.status != expected:
             raise DataError(f"Elasticsearch refused an embedding for {alias}: {written.error or written.status}.")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from shop_platform.progress import track
 from shop_platform.resources.elasticsearch import snapshot
 from shop_platform.segmentation.embeddings import (
     PROTOTYPE,
@@ -107,10 +108,11 @@ def encode_missing(
     missing = sorted((wanted[each] for each in wanted.keys() - stored), key=lambda t: (len(t.text), t.text, t.origin))
     if missing:
         report(f"Encoding {len(missing):,} of {len(wanted):,} texts with {name}.")
-    for first in range(0, len(missing), _CHUNK):
-        part = missing[first : first + _CHUNK]
-        store(client, prefix, name, part, encoder.encode([text.text for text in part]))
-        report(f"Encoded {first + len(part):,} of {len(missing):,} texts.")
+        with track("encoding texts", len(missing), "texts") as advance:
+            for first in range(0, len(missing), _CHUNK):
+                part = missing[first : first + _CHUNK]
+                store(client, prefix, name, part, encoder.encode([text.text for text in part], done=advance))
+                report(f"Encoded {first + len(part):,} of {len(missing):,} texts.")
     stale = stored - wanted.keys() if some is None else set()
     remove(client, prefix, name, stale)
     return Encoding(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError
+from shop_platform.progress import TOLD_EVERY, Advance, track
 from shop_platform.quarantine import refuse_over_threshold
 from shop_platform.resources.elasticsearch import alias_target, create_index, snapshot, write_bulk
 from shop_platform.segmentation.rows import OWN, Rows
@@ -160,21 +161,24 @@ def _add(client: Elasticsearch, alias: str, rows: Rows, vanished: set[str], adde
     under_way: dict[str, dict[str, Any]] = {}
     refused = 0
 
-    def actions() -> Iterator[dict[str, Any]]:
-        for key, document in rows.documents():
+    def actions(advance: Advance) -> Iterator[dict[str, Any]]:
+        for number, (key, document) in enumerate(rows.documents(), 1):
+            if number % TOLD_EVERY == 0:
+                advance(TOLD_EVERY)
             if key in vanished:
                 vanished.remove(key)
             else:
                 under_way[key] = document
                 yield {"_op_type": "create", "_id": key, **document}
 
-    for written in write_bulk(client, alias, actions()):
-        document = under_way.pop(written.id)
-        if not written.error:
-            added.append(written.id)
-        elif written.status != 409:  # 409: it has come meanwhile
-            rows.quarantine(f"refused by Elasticsearch: {written.error}", document)
-            refused += 1
+    with track("loading search logs", rows.extract.fit, "rows") as advance:
+        for written in write_bulk(client, alias, actions(advance)):
+            document = under_way.pop(written.id)
+            if not written.error:
+                added.append(written.id)
+            elif written.status != 409:  # 409: it has come meanwhile
+                rows.quarantine(f"refused by Elasticsearch: {written.error}", document)
+                refused += 1
     return refused
 
 
@@ -190,7 +194,8 @@ def _refuse_too_many(shop: Shop, rows: Rows, refused: int) -> None:
 
 def remove_logs(client: Elasticsearch, alias: str, ids: Iterable[str]) -> None:
     """Delete documents; one that is gone already is no matter."""
-    for written in write_bulk(client, alias, ({"_op_type": "delete", "_id": each} for each in ids)):
+    actions = [{"_op_type": "delete", "_id": each} for each in ids]
+    for written in write_bulk(client, alias, actions, what="removing search logs", total=len(actions)):
         if written.error and written.status != 404:
             raise DataError(f"Elasticsearch does not delete a search log from {alias}: {written.error}.")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError
+from shop_platform.progress import TOLD_EVERY, Advance, track
 from shop_platform.resources.elasticsearch import Hit, Snapshot, Written, snapshot, write_bulk
 from shop_platform.segmentation.marks import Mark
 from shop_platform.segmentation.publishing import Label
@@ -130,9 +131,11 @@ def write_once(client: Elasticsearch, alias: str, read: Callable[[], Labels], ch
         labels = read()
         done.total = taken.count()
 
-        def actions() -> Iterator[dict[str, Any]]:
+        def actions(advance: Advance) -> Iterator[dict[str, Any]]:
             for hit in choose(taken):
                 done.documents += 1
+                if done.documents % TOLD_EVERY == 0:
+                    advance(TOLD_EVERY)
                 fields = labels.of(hit.source)
                 if fields is None:
                     done.waiting += 1
@@ -144,8 +147,10 @@ def write_once(client: Elasticsearch, alias: str, read: Callable[[], Labels], ch
                 guard = {"if_seq_no": hit.seq_no, "if_primary_term": hit.primary_term}
                 yield {"_op_type": "update", "_id": hit.id, **guard, "_source": {"doc": fields}}
 
-        for written in write_bulk(client, alias, actions()):
-            _note(done, written, alias)
+        # Of some documents it is not known how many they are.
+        with track("writing segments", done.total if choose is all_documents else None, "documents") as advance:
+            for written in write_bulk(client, alias, actions(advance)):
+                _note(done, written, alias)
     return done
 
 

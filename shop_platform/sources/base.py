@@ -42,6 +42,11 @@ class Extract:
     quarantined: Mapping[str, int] = field(default_factory=dict)
     quarantine: Iterator[pa.RecordBatch] = field(default_factory=lambda: iter(()))
 
+    @property
+    def fit(self) -> int:
+        """Rows that `batches` hold."""
+        return self.rows_read - sum(self.left_out.values()) - sum(self.quarantined.values())
+
 
 class Part(NamedTuple):
     """One file of a source, or whatever else it is made of, as it was when it was read."""
