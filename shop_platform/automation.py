@@ -25,6 +25,7 @@ SOURCE = ("users", "products", "events", "user_logs")
 SUMMARIES = ("activity_summaries",)
 LABORATORY = ("baseline_benchmark", "commerce_indexes", "indexed_benchmark", "index_effects", "index_advice")
 RETENTION = ("cohort_retention", "retention_heatmap", "retention_curves", "retention_export")
+BY_SEGMENT = ("segment_retention",)
 SEGMENTATION = ("search_embeddings", "user_segments", "segmented_user_logs")
 PROFILES = ("segment_profiles",)
 
@@ -58,7 +59,7 @@ part_jobs = [
 
 
 #: What the nightly run makes again, from the stored data, with everything checked.
-PUBLISHED = (*SUMMARIES, *RETENTION, *SEGMENTATION, *PROFILES, "shop_report")
+PUBLISHED = (*SUMMARIES, *RETENTION, *SEGMENTATION, *BY_SEGMENT, *PROFILES, "shop_report")
 
 nightly = dg.define_asset_job(
     "nightly",
@@ -237,10 +238,10 @@ def segmentation_refresh(
 
 report_refresh = dg.AutomationConditionSensorDefinition(
     "report_refresh",
-    target=dg.AssetSelection.groups("report"),
+    target=dg.AssetSelection.groups("report") | dg.AssetSelection.assets(*BY_SEGMENT),
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=INTERVAL,
-    description="Write the report again when a result that it shows is new.",
+    description="New segments or another matrix: retention by segment; any new result: the report.",
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -20,6 +21,7 @@ from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import artefacts as retention_artefacts
 from shop_platform.retention import assets as retention
+from shop_platform.retention import by_segment as retention_by_segment
 from shop_platform.segmentation import assets as segmentation
 from shop_platform.settings import load_settings
 from shop_platform.sources.load import load_shop
@@ -58,6 +60,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
         retention_artefacts.retention_heatmap,
         retention_artefacts.retention_curves,
         retention_artefacts.retention_export,
+        retention_by_segment.segment_retention,
         segmentation.user_logs,
         segmentation.search_embeddings,
         segmentation.user_segments,
@@ -68,14 +71,21 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
     if first_month is not None:
         assets.append(by_month.define_events_by_month(first_month, using["postgres"].time_zone))
     return dg.Definitions(
-        # Each asset's page links to its source.
-        assets=dg.with_source_code_references([*assets, report.define_shop_report(assets)]),
+        assets=_linked_to_source([*assets, report.define_shop_report(assets)]),
         jobs=automation.jobs,
         schedules=[automation.nightly_schedule(using["postgres"].time_zone)],
         sensors=automation.sensors,
         resources=using,
         executor=dg.in_process_executor,
     )
+
+
+def _linked_to_source(assets: Sequence[dg.AssetsDefinition]) -> Sequence[Any]:
+    """The assets, with a link to its source on each one's page."""
+    with warnings.catch_warnings():
+        # Told at every asset and every load, where a user can do nothing about it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        return dg.with_source_code_references(assets)
 
 
 defs = build_defs()

@@ -1,9 +1,10 @@
-"""What `shop-platform demo`, `refresh` and `results` do: run assets, then tell people what was found."""
+"""What `shop-platform demo`, `refresh`, `erase` and `results` do: run assets, then tell people what was found."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from shop_platform import automation
 from shop_platform.alerts import current_troubles, tell
 from shop_platform.definitions import build_defs, default_resources
+from shop_platform.erasure.erasing import erase_person, purge
+from shop_platform.erasure.proof import search_for
 from shop_platform.errors import DataError
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
@@ -88,9 +91,40 @@ def run_refresh(out: Console, talk: Console, err: Console, part: str | None) -> 
             out.print(f"{name}: {ticked.skip_message}", markup=False)
             continue
         assets = [key.to_user_string() for key in ticked.run_requests[0].asset_selection or []]
-        outcome = materialise(talk, defs, [*assets, "shop_report"])
+        by_segment = automation.BY_SEGMENT if {"cohort_retention", "user_segments"} & set(assets) else ()
+        outcome = materialise(talk, defs, [*assets, *by_segment, "shop_report"])
         code = max(code, conclude(err, outcome))
     return code
+
+
+def run_erase(out: Console, talk: Console, err: Console, user: str) -> tuple[dict[str, Any], int]:
+    """Erase a person, make all that was derived from them again, and search for what is left.
+
+    Measurements of queries stay: they hold counts and times alone. Returns what was done and found, JSON-able, and the
+    exit code: 1 where anything was found, or could not be made again.
+    """
+    resources = default_resources()
+    postgres, elasticsearch = resources["postgres"], resources["elasticsearch"]
+    postgres.migrate()
+    with elasticsearch.client() as client:
+        erased = erase_person(client, postgres, elasticsearch.index_prefix, user)
+        for place, count in erased.removed.items():
+            out.print(f"  {place:28}{count:10,} removed", markup=False)
+        if erased.before:
+            out.print("  Erased before; whatever had come since is gone, too.", markup=False)
+        defs = build_defs(resources)
+        made = [key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys]
+        outcome = materialise(talk, defs, [asset for asset in made if asset not in automation.LABORATORY])
+        code = conclude(err, outcome)
+        purge(client, elasticsearch.index_prefix)
+        with postgres.connect() as connection:
+            search = search_for(
+                connection, client, elasticsearch.index_prefix, ShopResource().folder(), user, erased.mail
+            )
+    for place, count in search.found.items():
+        err.print(f"Left: {count:,} in {place}", markup=False, style="red")
+    told = {"user": user, "removed": dict(erased.removed), "erased_before": erased.before, **asdict(search)}
+    return told, 1 if search.found else code
 
 
 def write_report(talk: Console, err: Console) -> tuple[Path, int]:

@@ -160,7 +160,13 @@ def test_what_people_read_is_made_each_night_and_stale_after_a_day_and_a_half() 
     graph = defs.resolve_asset_graph()
     fresh = {key.to_user_string() for key in graph.materializable_asset_keys if graph.get(key).freshness_policy}
     nightly = {key.to_user_string() for key in defs.resolve_job_def("nightly").asset_layer.selected_asset_keys}
-    assert fresh == {"activity_summaries", "cohort_retention", "segmented_user_logs", "shop_report"}
+    assert fresh == {
+        "activity_summaries",
+        "cohort_retention",
+        "segment_retention",
+        "segmented_user_logs",
+        "shop_report",
+    }
     assert fresh <= nightly
     (schedule,) = defs.schedules or ()
     assert isinstance(schedule, dg.ScheduleDefinition)

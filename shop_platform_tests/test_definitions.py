@@ -26,7 +26,7 @@ GROUPS = {
         "index_advice",
         "activity_summaries",
     },
-    "retention": {"cohort_retention", "retention_heatmap", "retention_curves", "retention_export"},
+    "retention": {"cohort_retention", "retention_heatmap", "retention_curves", "retention_export", "segment_retention"},
     "segmentation": {"user_logs", "search_embeddings", "user_segments", "segmented_user_logs", "segment_profiles"},
     "report": {"shop_report"},
 }

@@ -1,4 +1,4 @@
-"""Commands about a shop's own data: `init` and `doctor`."""
+"""Commands about a shop's own data: `init`, `doctor` and `erase`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from shop_platform.cli.app import ConfigOption, DataOption, JsonOption, app, configure, out
+from shop_platform.cli.app import ConfigOption, DataOption, JsonOption, app, configure, err, out, talk
 from shop_platform.settings import load_settings
 
 
@@ -69,3 +70,30 @@ def doctor(config: ConfigOption = None, data: DataOption = None, as_json: JsonOp
             if finding.fix:
                 out.print("\n".join(f"    {line}" for line in finding.fix.splitlines()), markup=False)
     raise typer.Exit(1 if any(finding.level == "error" for finding in found) else 0)
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(help="The user's id.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    data: DataOption = None,
+) -> None:
+    """Remove a person for good, keep later loads from bringing them back, and search for what is left."""
+    configure(config, data)
+    from shop_platform.demo import run_erase
+
+    if not yes and not typer.confirm(f"Erase all of user {user}? It can't be undone.", err=True):
+        raise typer.Exit(1)
+    silent = Console(quiet=True)
+    told, code = run_erase(silent if as_json else out, silent if as_json else talk, err, user)
+    if as_json:
+        sys.stdout.write(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    else:
+        searched = ", ".join(f"{count:,} {kind}" for kind, count in told["searched"].items())
+        by = " and ".join(told["files_by"])
+        files = f"files by {by}" if by else "no files, as an id that is a number may count anything there"
+        left = "Something is left." if told["found"] else "Nothing is left."
+        out.print(f"Searched {searched}; {files}. {left}", markup=False)
+    raise typer.Exit(code)

@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from shop_platform.commerce.bulk import bulk_loading
 from shop_platform.commerce.difference import COLUMNS, KEYS, Difference, apply_difference, incoming, make_incoming
+from shop_platform.erasure.record import without_erased
 from shop_platform.errors import DataError
 from shop_platform.loaded import Moved, note_source
 from shop_platform.quarantine import (
@@ -81,6 +82,7 @@ def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
         psycopg.IntegrityError: the source's rows contradict each other, such as an event of an unknown user.
     """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
+    shop = without_erased(connection, shop)
     # Taken first: what changes while the source is read is then noticed afterwards.
     state = shop.source.state()
     fingerprint = shop.source.fingerprint()

@@ -214,7 +214,7 @@ def activity_summaries(context: dg.AssetExecutionContext, postgres: PostgresReso
         context.log.info("Built anew: %s.", done.rebuilt)
     how_many = None if verifies_everything(context.run) else WEEKS
     weeks = compare_weeks(postgres, context.run.run_id, how_many) if done.published else []
-    if not all(week.equal for week in weeks):
+    if (not done.published and done.rebuilt is None) or not all(week.equal for week in weeks):
         with postgres.connect() as connection:
             ask_for_rebuild(connection)
     return dg.MaterializeResult(

@@ -157,5 +157,7 @@ def sums_add_up(done: Refresh) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=SUMS_ADD_UP.name,
         passed=done.adds_up,
-        description="; ".join(sums) + "." + ("" if done.adds_up else " The summaries of before were kept."),
+        description="; ".join(sums)
+        + "."
+        + ("" if done.adds_up else " The summaries of before were kept; the next refresh builds them anew."),
     )

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from shop_platform import sqlfiles
 from shop_platform.errors import DataError, SettingsError
 from shop_platform.resources.postgres import Connection
@@ -140,9 +142,21 @@ def _parameters(path: Path, header: str) -> dict[str, Any]:
 
 
 def answer(connection: Connection, text: str, parameters: Mapping[str, Any] | None = None) -> Rows:
-    """Execute a query and fetch all of its rows. Never prepared: a later execution is planned like the first."""
-    # Without parameters psycopg leaves % alone, as in LIKE 'a%'.
-    return connection.execute(text, parameters or None, prepare=False).fetchall()
+    """Execute a query and fetch all of its rows. Never prepared: a later execution is planned like the first.
+
+    Raises:
+        DataError: a value of the answer is none that Python has, such as a time at infinity.
+    """
+    try:
+        # Without parameters psycopg leaves % alone, as in LIKE 'a%'.
+        return connection.execute(text, parameters or None, prepare=False).fetchall()
+    except psycopg.DataError as error:
+        if error.sqlstate is not None:
+            raise  # The server's own, of the query.
+        raise DataError(
+            f"An answer can't be read: {error}. Where that is a time, look for events whose timestamp is none: "
+            "isfinite(timestamp) tells."
+        ) from None
 
 
 def expected_rows(connection: Connection) -> dict[str, int]:

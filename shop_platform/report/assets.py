@@ -18,6 +18,7 @@ from shop_platform.report.results import collect_results
 from shop_platform.report.sentences import about_checks, lead
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
+from shop_platform.retention.by_segment import PICTURE
 
 #: Larger than this, a page is slow to open on a phone.
 MOST_BYTES = 2_000_000
@@ -37,11 +38,12 @@ def define_shop_report(checked: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefin
             "cohort_retention",
             "retention_heatmap",
             "retention_curves",
+            "segment_retention",
             "segmented_user_logs",
             "segment_profiles",
         ],
         description="One page for people, from the stored results: what was found, with the numbers behind it.",
-        code_version="2",
+        code_version="3",
         freshness_policy=PUBLISHED,
         automation_condition=dg.AutomationCondition.eager(),
         check_specs=[
@@ -80,6 +82,7 @@ def _write(
         | {"Python": platform.python_version()},
         heatmap=_picture(folder / "retention_heatmap.png", results["retention_basis"]),
         curves=_picture(folder / "retention_curves.png", results["retention_basis"]),
+        by_segment=_picture(folder / PICTURE, results["retention_basis"]),
         evaluations=evaluations,
     )
     path = folder / "report.html"

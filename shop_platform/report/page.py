@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from shop_platform.report.evaluations import Evaluation
-from shop_platform.report.retention import tables
+from shop_platform.report.retention import about_segments, tables
+from shop_platform.report.retention import by_segment as retention_by_segment
 from shop_platform.report.sentences import about_checks, lead
 from shop_platform.segmentation.behaviour import shares
 
@@ -44,6 +45,7 @@ def render(
     versions: Mapping[str, str],
     heatmap: bytes | None,
     curves: bytes | None = None,
+    by_segment: bytes | None = None,
     evaluations: Sequence[Evaluation] = (),
 ) -> str:
     """The whole page. A section whose result is absent is left out, with a sentence that says what to do.
@@ -58,6 +60,7 @@ def render(
         versions: of the software that made it, by name.
         heatmap: PNG of the retention matrix, where there is one.
         curves: PNG of the retention curves, where there is one.
+        by_segment: PNG of these by segment, where there is one.
         evaluations: of the asset checks, what did not pass first.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -98,6 +101,9 @@ def render(
         made_at=written,
         heatmap=_inlined(heatmap),
         curves=_inlined(curves),
+        by_segment=_inlined(by_segment),
+        segment_rows=retention_by_segment(results),
+        segments_differ=about_segments(results),
     )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from shop_platform.performance.effects import Effects
 
 #: Raised whenever the form of the results changes in a way that a reader would notice.
-FORMAT = 4
+FORMAT = 5
 
 
 def collect_results(connection: Connection) -> dict[str, Any]:
@@ -56,6 +56,7 @@ def collect_results(connection: Connection) -> dict[str, Any]:
                 " revenue::text FROM analytics.pooled_retention ORDER BY breakdown NULLS FIRST, period",
             ),
             "retention_basis": find_record(connection, "cohort_retention"),
+            "segment_retention": find_record(connection, "segment_retention"),
             "segments": _segments(connection),
             "segment_profiles": find_record(connection, "segment_profiles"),
             "search_logs": find_record(connection, "segmented_user_logs"),

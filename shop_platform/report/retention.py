@@ -9,6 +9,9 @@ from typing import Any
 from shop_platform.retention.definition import Definition
 from shop_platform.retention.differences import sentence
 
+#: What users count as who have not searched.
+NO_SEGMENT = "(none)"
+
 #: How people say in which calendar period users began.
 _WHEN = {
     "day": lambda day: f"on {day}",
@@ -47,8 +50,29 @@ def about_retention(results: dict[str, Any]) -> list[str]:
             for among in ("cohorts", "groups")
             if (said := sentence(results["retention_basis"]["differences"], among, definition.unit))
         ),
+        *([said] if (said := about_segments(results)) else ()),
         *_about_what_is_not_known(whole),
     ]
+
+
+def by_segment(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Rows of each segment over all cohorts, by period; empty where nothing of the stored matrix was counted by any."""
+    definition, stored = definition_of(results), results.get("segment_retention")
+    if definition is None or not stored or stored["matrix"] != results["retention_basis"]["run_id"]:
+        return {}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in stored["rows"]:
+        few = row["users_observed"] < definition.least_users
+        found.setdefault(row["segment"], []).append(row | {"few_users": few})
+    return {} if found.keys() <= {NO_SEGMENT} else found
+
+
+def about_segments(results: dict[str, Any]) -> str | None:
+    """Whether the segments differ; None where that was not tested."""
+    definition = definition_of(results)
+    if definition is None or not by_segment(results):
+        return None
+    return sentence(results["segment_retention"]["differences"], "groups", definition.unit, called="segments")
 
 
 def _about_the_latest(cells: Sequence[dict[str, Any]], definition: Definition) -> list[str]:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -49,13 +49,22 @@ def _read(postgres: PostgresResource, run_id: str) -> _Stored:
         if not cells:
             raise DataError("There are no cohorts to draw: load users, then materialise cohort_retention.")
         record = read_record(connection, "cohort_retention")
-    end = dt.datetime.fromisoformat(record["data_end"]) if record["data_end"] else None
     return _Stored(
         cells,
         Definition(**record["definition_settings"]),
-        f"The data end {end:%Y-%m-%d %H:%M %Z}." if end else "There are no events.",
+        data_end_note(record),
         {"run": run_id, "cohorts": str(_cohorts(cells)), "matrix": record["run_id"]},
     )
+
+
+def data_end_note(basis: Mapping[str, Any]) -> str:
+    """From which data a matrix was counted, for below its picture.
+
+    Args:
+        basis: the record of the matrix.
+    """
+    end = dt.datetime.fromisoformat(basis["data_end"]) if basis["data_end"] else None
+    return f"The data end {end:%Y-%m-%d %H:%M %Z}." if end else "There are no events."
 
 
 def _cohorts(cells: Sequence[Cell]) -> int:
@@ -96,7 +105,7 @@ def retention_heatmap(
     return dg.MaterializeResult(
         metadata=_facts(stored, len(png))
         | {
-            "heatmap": _shown(small, f"Heatmap: {stored.definition.title}"),
+            "heatmap": shown(small, f"Heatmap: {stored.definition.title}"),
             "path": dg.MetadataValue.path(str(path)),
         },
         check_results=[
@@ -133,7 +142,7 @@ def retention_curves(context: dg.AssetExecutionContext, postgres: PostgresResour
     return dg.MaterializeResult(
         metadata=_facts(stored, len(png))
         | {
-            "curves": _shown(_small(png, partial(draw, cohorts=False)), f"Curves: {stored.definition.title}"),
+            "curves": shown(_small(png, partial(draw, cohorts=False)), f"Curves: {stored.definition.title}"),
             "path": dg.MetadataValue.path(str(path)),
         },
         check_results=[
@@ -182,7 +191,8 @@ def _small(png: bytes, plainer: Callable[[], bytes]) -> bytes | None:
     return plain if len(plain) < MOST_BYTES else None
 
 
-def _shown(png: bytes | None, alt: str) -> dg.MarkdownMetadataValue:
+def shown(png: bytes | None, alt: str) -> dg.MarkdownMetadataValue:
+    """A picture in an asset's metadata; None for one that is too large."""
     return dg.MetadataValue.md("Too large to show here: open the file.") if png is None else png_markdown(png, alt)
 
 

@@ -64,10 +64,12 @@ def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResou
         lock_matrix(connection)
         state = event_state(connection)
         refreshed, cells, basis, found = _count(connection, definition, everybody=verifies_everything(context.run))
-        disagreed = bool(found) or not refreshed.equal
-        if disagreed and refreshed.rebuilt is None:
+        disagreed = not refreshed.equal
+        if (found or disagreed) and refreshed.rebuilt is None:
             context.log.warning("The summaries do not agree with the events: they are built anew.")
             refreshed, cells, basis, found = _count(connection, definition, rebuild=True)
+            # What building anew does not mend is no fault of the summaries.
+            disagreed = disagreed or not found or not refreshed.equal
         if not refreshed.equal:
             found.append("The matrix from the summaries is not the one counted from the events.")
         pooled = pool(cells)

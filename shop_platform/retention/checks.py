@@ -44,6 +44,11 @@ HOLDS_EVERY_CELL = dg.AssetCheckSpec(
     asset="retention_export",
     description="The CSV file, read again, has a row for each published cell and no text that is a formula.",
 )
+SEGMENTS_ADD_UP = dg.AssetCheckSpec(
+    "segments_add_up",
+    asset="segment_retention",
+    description="In each period the users of all segments are those of the published matrix, and as many are active.",
+)
 
 
 def keeps_its_definition(problems: Sequence[str]) -> dg.AssetCheckResult:
@@ -107,4 +112,17 @@ def holds_every_cell(content: bytes, cells: int) -> dg.AssetCheckResult:
         check_name=HOLDS_EVERY_CELL.name,
         passed=len(rows) == cells + 1 and not formulas,
         description=f"The file has {len(rows) - 1:,} rows for {cells:,} cells, and {formulas:,} formulas.",
+    )
+
+
+def segments_add_up(differing: Sequence[int]) -> dg.AssetCheckResult:
+    """Result of `SEGMENTS_ADD_UP`, from the periods in which they do not."""
+    return dg.AssetCheckResult(
+        check_name=SEGMENTS_ADD_UP.name,
+        passed=not differing,
+        description=f"In the periods {', '.join(map(str, differing))} the segments together are not the users of the "
+        "published matrix, which was changed by hand; what was stored before stays. Materialise cohort_retention, then "
+        "this."
+        if differing
+        else "They do in every period.",
     )

@@ -65,14 +65,18 @@ def differences(cells: Sequence[Cell], definition: Definition) -> list[Differenc
     return [*_tests("cohorts", whole, first), *_tests("groups", groups, first)]
 
 
-def sentence(found: Iterable[Mapping[str, Any]], among: Literal["cohorts", "groups"], unit: str) -> str | None:
+def sentence(
+    found: Iterable[Mapping[str, Any]], among: Literal["cohorts", "groups"], unit: str, *, called: str = ""
+) -> str | None:
     """What the tests say, in a sentence; None where there was nothing to test.
 
     Args:
         found: records of `Difference`.
         among: which of them.
         unit: of a period.
+        called: what they are, for people; `among` where that is empty.
     """
+    called = called or among
     mine = [each for each in found if each["among"] == among]
     if not mine:
         return None
@@ -81,8 +85,8 @@ def sentence(found: Iterable[Mapping[str, Any]], among: Literal["cohorts", "grou
     told = f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
     of = f" after Holm's correction over {len(mine)} {unit}s" if len(mine) > 1 else f", {clearest['rows']} compared"
     if p < LEVEL:
-        return f"The {among} differ, most clearly in {unit} {clearest['period']} ({told}{of})."
-    return f"That the {among} differ at all can't be shown ({told}{of})."
+        return f"The {called} differ, most clearly in {unit} {clearest['period']} ({told}{of})."
+    return f"That the {called} differ at all can't be shown ({told}{of})."
 
 
 def _tests(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -86,6 +86,13 @@ def count_directly(connection: Connection, definition: Definition) -> list[Count
 def count_from_summaries(connection: Connection, definition: Definition) -> list[Counts]:
     """The same from the summaries, as they are."""
     return _cells(connection, _text("queries/cohort_retention_from_summary"), definition)
+
+
+def count_by_segment(connection: Connection, definition: Definition) -> list[Counts]:
+    """The matrix broken down by segment, from the summaries' users, however these are broken down themselves."""
+    query = _text("queries/cohort_retention", user_periods=_text("retention/segmented_users"))
+    connection.execute("SET LOCAL search_path TO public, analytics")
+    return _cells(connection, query, replace(definition, breakdown="segment"))
 
 
 def ask_for_rebuild(connection: Connection) -> None:

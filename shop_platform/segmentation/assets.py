@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import dagster as dg
 
+from shop_platform.erasure.record import without_erased
 from shop_platform.loaded import note_source
 from shop_platform.metadata import PUBLISHED, Materialized, column_schema, markdown_table
 from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_refused, rows_in_quarantine
@@ -64,8 +65,9 @@ def user_logs(
     state = the_shop.source.state()
     with keeping_refused(postgres), elasticsearch.client() as client, postgres.connect() as connection:
         lock_segmentation(connection)
+        given = without_erased(connection, the_shop)
         load = logs.load_logs(
-            client, elasticsearch.index_prefix, the_shop, lambda rows: keep_quarantine(connection, "user_logs", rows)
+            client, elasticsearch.index_prefix, given, lambda rows: keep_quarantine(connection, "user_logs", rows)
         )
         forget_refused(connection, ["user_logs"])
         manifest = the_shop.source.manifest() if load.changed else None
@@ -126,7 +128,8 @@ def search_embeddings(
     with elasticsearch.client() as client, postgres.connect() as connection:
         lock_segmentation(connection)
         before = find_record(connection, "search_embeddings") or {}
-        same = made_with.items() <= before.items()
+        # Where embeddings were missing or too many, all is read: the next run mends what this one has found.
+        same = made_with.items() <= before.items() and before["stored"] == before["wanted"]
         done = encode_missing(
             client,
             elasticsearch.index_prefix,

@@ -137,9 +137,9 @@ def _write(client: Elasticsearch, index: str, alias: str, shop: Shop, keep: Keep
             _refuse_too_many(shop, rows, refused)
             keep(rows.quarantined_rows())
         except Exception:
-            _remove(client, alias, added)
+            remove_logs(client, alias, added)
             raise
-        _remove(client, alias, vanished)
+        remove_logs(client, alias, vanished)
     extract, loaded = rows.extract, rows.given - refused
     own = len(_own(client, index))
     if own != loaded:
@@ -188,7 +188,7 @@ def _refuse_too_many(shop: Shop, rows: Rows, refused: int) -> None:
         )
 
 
-def _remove(client: Elasticsearch, alias: str, ids: Iterable[str]) -> None:
+def remove_logs(client: Elasticsearch, alias: str, ids: Iterable[str]) -> None:
     """Delete documents; one that is gone already is no matter."""
     for written in write_bulk(client, alias, ({"_op_type": "delete", "_id": each} for each in ids)):
         if written.error and written.status != 404:

@@ -40,6 +40,8 @@ def load_segments(path: Path | None = None) -> tuple[Segment, ...]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"Segments cannot be read from {path}: {error}.") from error
+    if unknown := sorted(content.keys() - {"segments"}):
+        raise SettingsError(f"{path} holds {', '.join(unknown)}; it takes tables [[segments]] alone.")
     rows = content.get("segments")
     if not isinstance(rows, list) or len(rows) < 2:
         raise SettingsError(f"{path} must hold at least two tables [[segments]].")

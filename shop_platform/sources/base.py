@@ -28,7 +28,8 @@ class Extract:
             prices `decimal128(12, 2)`, ids strings, `event_id` int64 counting from 1, `clicked_product_ids` lists
             of strings. Made lazily, to be read once.
         rows_read: rows that the source holds of this kind.
-        left_out: rows that were left out on purpose, by the rules of the mapping itself, counted by reason.
+        left_out: rows that were left out on purpose, by the rules of the mapping itself or as somebody was erased,
+            counted by reason; complete once `batches` were read.
         quarantined: rows that break the contract or can't be read, counted by reason.
         quarantine: these rows, as record batches with the texts `reason`, `origin` (the file that the row came from
             and its line, or as much of that as can be told; else null) and `row` (the row as the source gives it,

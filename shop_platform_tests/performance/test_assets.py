@@ -169,6 +169,17 @@ def test_a_summary_that_somebody_changed_fails_its_check_and_the_next_refresh_me
     assert materialise(random_shop, "activity_summaries").success
 
 
+def test_sums_that_somebody_changed_are_not_published_and_the_next_refresh_mends_them(
+    random_shop: PostgresResource,
+) -> None:
+    materialise(random_shop, "activity_summaries")
+    with random_shop.connect() as connection:
+        connection.execute("UPDATE analytics.category_totals SET purchases = purchases + 1")
+    result = materialise(random_shop, "activity_summaries", raise_on_error=False)
+    assert [c.check_name for c in result.get_asset_check_evaluations() if not c.passed] == ["sums_add_up"]
+    assert materialise(random_shop, "activity_summaries").success
+
+
 @pytest.mark.parametrize("asset", ["baseline_benchmark", "indexed_benchmark", "index_effects"])
 def test_measurements_run_in_a_pool_so_that_none_disturbs_another(asset: str) -> None:
     definition = getattr(assets, asset)

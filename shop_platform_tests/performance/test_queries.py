@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import psycopg
 import pytest
 
 from shop_platform.errors import DataError, SettingsError
@@ -134,3 +135,11 @@ def test_a_file_that_can_not_be_measured_is_named_with_the_reason(
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="SHOP_QUERIES names"):
         measured_queries(tmp_path / "missing")
+
+
+def test_an_answer_that_python_can_not_hold_is_named(postgres: PostgresResource) -> None:
+    with postgres.connect() as connection:
+        with pytest.raises(DataError, match=r"An answer can't be read.*isfinite"):
+            answer(connection, "SELECT 'infinity'::timestamptz")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            answer(connection, "SELECT 1 / 0")

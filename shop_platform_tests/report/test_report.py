@@ -116,6 +116,23 @@ def advice(**conditions: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+BY_SEGMENT: dict[str, Any] = {
+    "matrix": "counted",
+    "definition": "Active: any event.",
+    "differences": [
+        {"among": "groups", "period": 1, "rows": 2, "statistic": 9.0, "degrees": 1, "p": 0.002, "p_adjusted": 0.002}
+    ],
+    "rows": [
+        {
+            "segment": segment, "period": 1, "cohorts": 1, "users_observed": observed, "users_unrecorded": 0,
+            "active_users": observed and 3, "rate": observed and 3 / observed, "rate_low": observed and 0.1,
+            "rate_high": observed and 0.9, "revenue": None,
+        }
+        for segment, observed in (("bargain_hunter", 10), ("fitness_focused", 30))
+    ],
+}  # fmt: skip
+
+
 def validate(results: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -150,6 +167,7 @@ def fill(postgres: PostgresResource) -> None:
         write_record(connection, "segmented_user_logs", "run", {"documents": 5, "segments": {"bargain_hunter": 5}})
         write_record(connection, "cohort_retention", "run", BASIS)
         write_record(connection, "segment_profiles", "run", PROFILES)
+        write_record(connection, "segment_retention", "run", BY_SEGMENT)
         profile = {
             "name": "bargain_hunter",
             "description": "Looks for a low price.",

@@ -39,6 +39,22 @@ def test_each_segment_says_who_searches_clicks_and_buys_what_and_how_sure_that_i
         assert text in page
 
 
+def test_retention_is_told_by_segment_where_it_is_of_the_matrix_that_is_shown(postgres: PostgresResource) -> None:
+    fill(postgres)
+    results = collected(postgres)
+    page = page_of(results)
+    assert "The segments differ, most clearly in week 1 (p = 0.002" in page
+    assert re.search('Bargain hunter</th><td class="few">30%.*10% to 90%,.*3 of 10', page)
+    assert re.search("Fitness focused</th><td>10%", page)
+    for otherwise in (
+        {"matrix": "another"},
+        {"rows": [results["segment_retention"]["rows"][0] | {"segment": "(none)"}]},
+    ):
+        page = page_of(results | {"segment_retention": results["segment_retention"] | otherwise})
+        assert "By segment" not in page
+        assert "The segments differ" not in page
+
+
 def test_a_page_of_segments_that_were_not_described_does_without(postgres: PostgresResource) -> None:
     fill(postgres)
     page = page_of(collected(postgres) | {"segment_profiles": None})

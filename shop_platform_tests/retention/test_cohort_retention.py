@@ -198,6 +198,20 @@ def test_a_matrix_that_contradicts_the_events_is_not_published(postgres: Postgre
         assert consumed_state(connection, "cohort_retention") != event_state(connection)
 
 
+def test_a_contradiction_that_the_events_share_is_not_called_a_disagreement(postgres: PostgresResource) -> None:
+    signup = dt.datetime(2025, 1, 1, tzinfo=UTC)
+    with postgres.connect() as connection:
+        fill(connection, {"a": signup, "b": signup}, [("a", signup), ("a", signup + dt.timedelta(days=60))])
+        connection.execute(
+            "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;"
+            "CREATE TRIGGER lose BEFORE INSERT ON analytics.retention_users FOR EACH ROW WHEN (NEW.user_id = 'b')"
+            " EXECUTE FUNCTION lose()"
+        )
+    checks = checks_of(run(postgres))
+    assert not checks["keeps_its_definition"].passed
+    assert checks["agrees_with_events"].passed
+
+
 @pytest.mark.parametrize(
     "damage",
     [

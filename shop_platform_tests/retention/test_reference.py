@@ -137,6 +137,7 @@ def agree(connection: Connection, shop: Shop, definition: Definition) -> None:
     assert count_from_summaries(connection, definition) == direct
 
 
+@pytest.mark.timeout(300 + CASES)
 @settings(
     max_examples=CASES,
     deadline=None,

@@ -55,9 +55,13 @@ class Room:
     def __init__(self, **resources: object) -> None:
         self.resources = resources
 
-    def run(self, *chosen: dg.AssetsDefinition, tags: Mapping[str, str] | None = None) -> dg.ExecuteInProcessResult:
+    def run(
+        self, *chosen: dg.AssetsDefinition, tags: Mapping[str, str] | None = None, raise_on_error: bool = True
+    ) -> dg.ExecuteInProcessResult:
         keys = [asset.key for asset in chosen] or None
-        return dg.materialize(ALL, resources=self.resources, selection=keys, tags=dict(tags or {}))
+        return dg.materialize(
+            ALL, resources=self.resources, selection=keys, tags=dict(tags or {}), raise_on_error=raise_on_error
+        )
 
 
 @pytest.fixture
@@ -174,6 +178,24 @@ def test_the_embedding_of_a_query_that_nobody_searches_for_any_more_is_removed(
     result = refresh(room)
     assert metadata_of(result, "search_embeddings")["removed in this run"] == 1
     assert checks_of(result)["every_searcher_once"]
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_embeddings_that_somebody_changed_are_told_once_and_mended(
+    room: Room, elasticsearch: ElasticsearchResource, *, more: bool
+) -> None:
+    room.run()
+    index = f"{elasticsearch.index_prefix}search_embeddings"
+    with elasticsearch.client() as client:
+        there = client.count(index=index)["count"]
+        if more:
+            client.index(index=index, document={"query": "planted", "origin": "search"}, refresh=True)
+        else:
+            some = client.search(index=index, size=1)["hits"]["hits"][0]["_id"]
+            client.delete(index=index, id=some, refresh=True)
+        assert not checks_of(room.run(assets.search_embeddings, raise_on_error=False))["one_each"]
+        assert checks_of(room.run(assets.search_embeddings))["one_each"]
+        assert client.count(index=index)["count"] == there
 
 
 def test_documents_of_searchers_who_came_after_the_clustering_are_a_warning(

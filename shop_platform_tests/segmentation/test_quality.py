@@ -27,6 +27,8 @@ from .worlds import EVEN, WORLDS, World, embed, phrases, some_users, world
 #: Not looked at while the method was made.
 SEEDS = range(100, 100 + int(os.environ.get("SEGMENT_SEEDS", "1")))
 
+pytestmark = pytest.mark.timeout(300 * len(SEEDS))
+
 PROJECT = Path(__file__).parents[2]
 
 EXAMPLE = PROJECT / "examples" / "home_goods_segments.toml"
@@ -52,7 +54,6 @@ WAYS: dict[str, Callable[[World], np.ndarray]] = {
 }
 
 
-@pytest.mark.timeout(3_000)
 @pytest.mark.parametrize("name", WORLDS)
 def test_segments_are_the_personas_nearly_as_well_as_a_classifier_that_was_told_them(name: str) -> None:
     worlds = [world(seed, **WORLDS[name]) for seed in SEEDS]

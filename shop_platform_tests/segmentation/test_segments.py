@@ -47,6 +47,7 @@ def test_the_digest_follows_names_and_phrases_but_not_descriptions(tmp_path: Pat
         ("[[segments]]\nname='a'\nphrases=['x']\n", "at least two"),
         ("segments = [1, 2]", "is a table"),
         ("[[segments]]\nname='a'\nphrases=['x']\n[[segments]]\nname='a'\nphrases=['y']\n", "name twice"),
+        ("[[segment]]\nname='a'\nphrases=['x']\n", "holds segment; it takes tables"),
         ("[[segments]]\nname='a'\nphrases=['x']\n[[segments]]\nphrases=['y']\n", "needs a name"),
         ("[[segments]]\nname='a'\nphrases=['x']\n[[segments]]\nname='b'\nphrases=[1]\n", "a list of texts"),
         ("[[segments]]\nname='a'\nphrases=['x']\n[[segments]]\nname='b'\nphrases=[' ']\n", "no phrase that says"),

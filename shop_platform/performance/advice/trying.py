@@ -20,7 +20,7 @@ from shop_platform.performance.advice.records import (
 )
 from shop_platform.performance.advice.rewriting import Summary, rewrite, summary
 from shop_platform.performance.effects import as_interval, index_verdict, insert_slowdown
-from shop_platform.performance.indexes import LIVE, index_files
+from shop_platform.performance.indexes import LIVE, index_files, index_state
 from shop_platform.performance.laboratory import (
     COPY,
     SUMMARISED,
@@ -97,6 +97,9 @@ def measure_advice(
             budget = int(budget_share * tables_bytes)
             chosen = choose([_trial(name, found, effects) for name in found.built], budget)
             advised = [_try_set(trials, query, found, frozenset(chosen), catalog, rule) for query in queries]
+            # Read again, not taken from what they were chosen by: the check is to see what they take now. Before the
+            # trial inserts, whose pages stay although they are rolled back.
+            taken = [index_state(connection, COPY, name) for name in chosen]
             costs = write_costs(connection, {name: found.candidates[name].table for name in chosen})
         chosen_first = sorted(found.built, key=lambda name: (name not in chosen, name))
         tried = [_tried(name, found, effects, chosen, costs) for name in chosen_first]
@@ -104,7 +107,7 @@ def measure_advice(
             provenance=provenance,
             tables_bytes=tables_bytes,
             budget_bytes=budget,
-            advised_bytes=sum(found.built[name].size_bytes for name in chosen),
+            advised_bytes=sum(state.size_bytes for state in taken if state is not None),
             candidates=tried,
             unbuilt=found.unbuilt,
             queries=advised,
