@@ -113,8 +113,7 @@ def run_erase(out: Console, talk: Console, err: Console, user: str) -> tuple[dic
         if erased.before:
             out.print("  Erased before; whatever had come since is gone, too.", markup=False)
         defs = build_defs(resources)
-        made = [key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys]
-        outcome = materialise(talk, defs, [asset for asset in made if asset not in automation.LABORATORY])
+        outcome = materialise(talk, defs, [each for each in all_assets(defs) if each not in automation.LABORATORY])
         code = conclude(err, outcome)
         purge(client, elasticsearch.index_prefix)
         with postgres.connect() as connection:

@@ -29,6 +29,7 @@ from shop_platform.commerce.loading import (
     refuse_another_shop,
     take,
 )
+from shop_platform.erasure.record import without_erased
 from shop_platform.errors import DataError
 from shop_platform.loaded import forget_state
 from shop_platform.quarantine import keeping_refused, refuse_over_threshold
@@ -127,6 +128,7 @@ def load_month_tables(connection: Connection, shop: Shop, months: Mapping[str, W
     """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
     refuse_another_shop(connection, shop)
+    shop = without_erased(connection, shop)
     fingerprint = shop.source.fingerprint()
     make_incoming(connection, "events")
     extract = extract_of(shop, "events")

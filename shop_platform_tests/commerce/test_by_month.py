@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from shop_platform.changes import event_state, mark_consumed
 from shop_platform.commerce.by_month import define_events_by_month
 from shop_platform.commerce.loading import load_or_refuse, load_shop_tables
 from shop_platform.commerce.months import MonthsLoad, Window, load_month_tables, load_months
+from shop_platform.erasure.record import note_erasure, read_forgotten
 from shop_platform.errors import DataError
 from shop_platform.quarantine import RefusedLoadError
 from shop_platform.resources.postgres import Connection, PostgresResource
@@ -70,7 +72,12 @@ Write = Callable[[list[dict[str, object]]], None]
 
 
 def make(
-    postgres: PostgresResource, first: str, last: str | None = None, instance: dg.DagsterInstance | None = None
+    postgres: PostgresResource,
+    first: str,
+    last: str | None = None,
+    instance: dg.DagsterInstance | None = None,
+    *,
+    must_succeed: bool = True,
 ) -> dg.ExecuteInProcessResult:
     """Materialise one month, or a range of them in a single run, as Dagster's commands and backfills do."""
     asset = define_events_by_month("2025-01", load_shop(load_settings()).time_zone)
@@ -81,6 +88,7 @@ def make(
         partition_key=None if last else first,
         tags=tags,  # type: ignore[arg-type]
         instance=instance,
+        raise_on_error=must_succeed,
     )
 
 
@@ -193,14 +201,17 @@ def test_months_of_the_version_that_is_loaded_leave_the_next_full_load_nothing_t
 
 
 def test_a_source_that_goes_back_after_a_month_was_loaded_is_loaded_again(
-    postgres: PostgresResource, write: Write
+    postgres: PostgresResource, write: Write, tmp_path: Path
 ) -> None:
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("data/**/*") if path.is_file()}
     load_all(postgres)
     whole = run(postgres, ROWS)
     write(EVENTS[:2])
     make(postgres, "2025-04")
     assert len(run(postgres, ROWS)) == len(whole) - 2
     write(EVENTS)
+    for path, time in times.items():
+        os.utime(path, ns=(time, time))
     with dg.DagsterInstance.ephemeral() as instance:
         asked, _, _ = tick(automation.source_refresh, instance, postgres=postgres, shop=ShopResource())
     assert "events" in asked
@@ -248,6 +259,32 @@ def test_events_downstream_are_refreshed_after_a_month(postgres: PostgresResourc
         write(EVENTS[:5])
         make(postgres, "2025-10", instance=instance)
         assert tick(automation.retention_refresh, instance, postgres=postgres)[0] == set(automation.RETENTION)
+
+
+@pytest.mark.usefixtures("write")
+def test_a_row_that_does_not_arrive_turns_the_check_red(postgres: PostgresResource) -> None:
+    load_all(postgres)
+    run(postgres, "DELETE FROM events")
+    run(postgres, "CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    run(
+        postgres,
+        "CREATE TRIGGER lose BEFORE INSERT ON events FOR EACH ROW"
+        " WHEN (new.timestamp < '2025-03-15') EXECUTE FUNCTION lose()",
+    )
+    (check,) = make(postgres, "2025-03", must_succeed=False).get_asset_check_evaluations()
+    assert not check.passed
+    assert check.metadata["rows_that_differ"].value == 1
+
+
+@pytest.mark.usefixtures("write")
+def test_months_bring_nobody_back_who_was_erased(postgres: PostgresResource) -> None:
+    with postgres.connect() as connection:
+        note_erasure(connection, read_forgotten(connection).digest("abc123"), None, {})
+    (check,) = make(postgres, "2025-03").get_asset_check_evaluations()
+    assert check.passed
+    assert check.metadata["left_out"].value == len(EVENTS)
+    assert run(postgres, "SELECT count(*) FROM events") == [(0,)]
+    assert run(postgres, "SELECT count(*) FROM users WHERE user_id = 'abc123'") == [(0,)]
 
 
 # ------------------------------------------------------------------------------------ without Dagster, on rows in lists
