@@ -6,6 +6,7 @@ import dagster as dg
 
 from shop_platform.alerts import current_troubles, tell
 from shop_platform.changes import consumed_state, event_state
+from shop_platform.commerce.by_month import BY_MONTH
 from shop_platform.loaded import loaded_states
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
@@ -39,12 +40,19 @@ _UNDER_WAY = [
 #: Seconds between two looks of a sensor.
 INTERVAL = 10
 
+#: Assets of one part or all, without those that are made by months: a run without a partition can't make these.
+_BY_MONTH = dg.AssetSelection.tag(*next(iter(BY_MONTH.items())))
+
 everything = dg.define_asset_job(
-    "everything", selection=dg.AssetSelection.all(), description="The whole platform, from the sources to the report."
+    "everything",
+    selection=dg.AssetSelection.all() - _BY_MONTH,
+    description="The whole platform, from the sources to the report.",
 )
 part_jobs = [
     dg.define_asset_job(
-        part, selection=dg.AssetSelection.groups(part), description=f"All assets of the group {part}, on stored data."
+        part,
+        selection=dg.AssetSelection.groups(part) - _BY_MONTH,
+        description=f"All assets of the group {part}, on stored data.",
     )
     for part in ("commerce", "performance", "retention", "segmentation", "report")
 ]

@@ -11,6 +11,7 @@ import dagster as dg
 from shop_platform import automation
 from shop_platform.automation import by_segment
 from shop_platform.commerce import assets as commerce
+from shop_platform.commerce import by_month
 from shop_platform.performance import assets as performance
 from shop_platform.performance.advice import assets as advice
 from shop_platform.report import assets as report
@@ -66,6 +67,9 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
         segmentation.segmented_user_logs,
         segmentation.segment_profiles,
     ]
+    first_month = load_settings().events_by_month
+    if first_month is not None:
+        assets.append(by_month.define_events_by_month(first_month, using["postgres"].time_zone))
     return dg.Definitions(
         assets=_linked_to_source([*assets, report.define_shop_report(assets)]),
         jobs=automation.jobs,

@@ -74,3 +74,8 @@ def note_source(
 def loaded_states(connection: Connection) -> dict[str, str]:
     """The state of the source at its last load, by what was loaded."""
     return dict(connection.execute("SELECT part, state FROM ops.sources").fetchall())
+
+
+def forget_state(connection: Connection, part: Loaded, why: str) -> None:
+    """Note, in place of the state of the source, why what is loaded is no longer of it; nothing where there is none."""
+    connection.execute("UPDATE ops.sources SET state = %s WHERE part = %s", [why, part])

@@ -132,6 +132,12 @@ class Settings(BaseSettings):
         description="Share of a table's rows that may break the contract before nothing is loaded; unset: the one in "
         "SHOP_CONFIG, else 0.05.",
     )
+    events_by_month: str | None = Field(
+        None,
+        pattern=r"^(19|20)\d\d-(0[1-9]|1[0-2])$",
+        description="First month, such as 2024-01, of the asset `events_by_month`, which loads chosen months of "
+        "`events`; unset: there is no such asset.",
+    )
     remeasure_growth: float = Field(
         0.1,
         ge=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from dagster._core.definitions.metadata.metadata_set import TableMetadataSet
 
 from shop_platform.definitions import build_defs
+from shop_platform.demo import all_assets
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,6 +51,31 @@ def test_the_graph_is_that_of_the_design() -> None:
     for key in graph.materializable_asset_keys:
         found.setdefault(graph.get(key).group_name or "", set()).add(key.to_user_string())
     assert found == GROUPS
+
+
+def test_by_months_there_is_one_asset_more_and_no_job_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = {job.name: job.asset_layer.executable_asset_keys for job in build_defs().resolve_all_job_defs()}
+    monkeypatch.setenv("SHOP_EVENTS_BY_MONTH", "2024-02")
+    monkeypatch.setenv("SHOP_TIME_ZONE", "Europe/London")
+    defs = build_defs()
+    assert len(all_assets(defs)) == len(set.union(*GROUPS.values()))
+    graph = defs.resolve_asset_graph()
+    key = dg.AssetKey("events_by_month")
+    assert graph.materializable_asset_keys == {dg.AssetKey(each) for each in set.union(*GROUPS.values())} | {key}
+    node = graph.get(key)
+    assert (node.group_name, node.owners, node.code_version) == ("commerce", ["team:data-platform"], "1")
+    assert {parent.to_user_string() for parent in node.parent_keys} == {"users", "products"}
+    assert not node.child_keys
+    months = node.partitions_def
+    assert isinstance(months, dg.MonthlyPartitionsDefinition)
+    assert (months.get_first_partition_key(), months.timezone) == ("2024-02", "Europe/London")
+    now = dt.datetime(2024, 4, 1, tzinfo=dt.UTC)
+    assert months.get_partition_keys(now) == ["2024-02", "2024-03", "2024-04"]
+    jobs = {job.name: job.asset_layer.executable_asset_keys for job in defs.resolve_all_job_defs()}
+    for name in ("everything", "nightly", *GROUPS):
+        assert jobs[name] == without[name]
+    asked_by_sensors = [sensor.asset_selection for sensor in defs.sensors or [] if sensor.asset_selection]
+    assert all(key not in selection.resolve(graph) for selection in asked_by_sensors)
 
 
 @pytest.mark.parametrize("breakdown", ["", "country", "segment"])

@@ -64,15 +64,24 @@ def apply_difference(connection: Connection) -> tuple[dict[str, Difference], str
     """
     for table in COLUMNS:
         connection.execute(sql.SQL("ANALYZE {}").format(incoming(table)))
-    connection.execute("LOCK TABLE users, products, events IN SHARE ROW EXCLUSIVE MODE")
-    changes = {table: _put(connection, table) for table in ("users", "products")}
-    events, ids = _exchange_events(connection)
+    lock_tables(connection)
+    changes = {table: put(connection, table) for table in ("users", "products")}
+    events, ids = exchange_events(connection)
     removed = {table: _remove(connection, table) for table in changes}
     return {table: Difference(*changes[table], *removed[table]) for table in changes} | {"events": events}, ids
 
 
-def _put(connection: Connection, table: str) -> tuple[int, int]:
-    """Add the source's new rows to a table with a key, and update those that changed; returns how many of each."""
+def lock_tables(connection: Connection) -> None:
+    """Let others wait with their writing until the caller's transaction ends; they read the old rows meanwhile."""
+    connection.execute("LOCK TABLE users, products, events IN SHARE ROW EXCLUSIVE MODE")
+
+
+def put(connection: Connection, table: str) -> tuple[int, int]:
+    """Add the source's new rows to a table with a key, and update those that changed; returns how many of each.
+
+    Raises:
+        DataError: the source gives a key that somebody else's row has already, with other values.
+    """
     key = KEYS[table]
     others = [column for column in COLUMNS[table] if column != key]
     names = {
@@ -151,11 +160,10 @@ _OURS = "SELECT coalesce((SELECT ids FROM ops.loads WHERE table_name = 'events')
 
 # Equal events are told apart by their place among each other, the oldest first.
 _COMPARE = """
-CREATE TEMPORARY TABLE event_difference ON COMMIT DROP AS
 WITH old AS (
     SELECT event_id AS old_id, user_id, product_id, event_type, timestamp, row_number() OVER (
         PARTITION BY user_id, product_id, event_type, timestamp ORDER BY event_id) AS place
-    FROM events WHERE event_id <@ ({ours})
+    FROM events WHERE event_id <@ ({ours}) AND {within}
 ), new AS (
     SELECT event_id AS new_id, user_id, product_id, event_type, timestamp, row_number() OVER (
         PARTITION BY user_id, product_id, event_type, timestamp ORDER BY event_id) AS place
@@ -183,14 +191,30 @@ SELECT count(*), coalesce(range_agg(int8range(event_id, event_id, '[]')), '{{}}'
 """
 
 
-def _exchange_events(connection: Connection) -> tuple[Difference, str]:
-    """Remove the source's events that it gives no longer, and add its new ones; returns also the ids that it has."""
+def exchange_events(connection: Connection, times: str | None = None) -> tuple[Difference, str]:
+    """Remove the source's events that it gives no longer, and add its new ones; returns also the ids that it has.
+
+    Leaves what differed in the temporary table `event_difference`.
+
+    Args:
+        connection: in a transaction that has locked the tables.
+        times: a tstzmultirange in which the incoming events lie; events outside of it are not looked at. None where
+            the incoming events are all that the source gives.
+    """
     connection.execute("DROP TABLE IF EXISTS event_difference")
-    connection.execute(sql.SQL(_COMPARE).format(ours=sql.SQL(_OURS)))
+    connection.execute(
+        sql.SQL("CREATE TEMPORARY TABLE event_difference ON COMMIT DROP AS {}").format(_comparison(times))
+    )
     connection.execute("ANALYZE event_difference")
+    # Of some months the incoming events are few, and the summaries are still those of all events.
     changes, whole = connection.execute(
-        "SELECT (SELECT count(*) FROM event_difference), (SELECT count(*) FROM incoming_events)"
+        sql.SQL("SELECT (SELECT count(*) FROM event_difference), (SELECT count(*) FROM {})").format(
+            incoming("events") if times is None else sql.Identifier("events")
+        )
     ).fetchone() or (0, 0)
+    if not changes:
+        # A statement that changes nothing would still be noted as a change of the events.
+        return Difference(0, 0, 0, 0), str(_row(connection, sql.SQL("SELECT 0, ({})::text").format(sql.SQL(_OURS)))[1])
     # So many changes take the summaries longer one by one than building them anew.
     with unlogged(connection) if changes > whole else nullcontext():
         removed, removed_ids = _row(connection, sql.SQL(_REMOVE).format(referred=_referred(connection, "events")))
@@ -207,6 +231,16 @@ def _exchange_events(connection: Connection) -> tuple[Difference, str]:
         ),
     )
     return Difference(added, 0, removed, vanished - removed), ids
+
+
+def events_that_differ(connection: Connection, times: str) -> int:
+    """How many events of these times that are the source's, as `ops.loads` notes, differ from the incoming ones."""
+    return _row(connection, sql.SQL("SELECT count(*), NULL FROM ({}) AS found").format(_comparison(times)))[0]
+
+
+def _comparison(times: str | None) -> sql.Composed:
+    within = sql.SQL("true") if times is None else sql.SQL("timestamp <@ {}::tstzmultirange").format(times)
+    return sql.SQL(_COMPARE).format(ours=sql.SQL(_OURS), within=within)
 
 
 _FOREIGN_KEYS = """

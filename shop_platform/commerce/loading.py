@@ -26,7 +26,7 @@ from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.sources.base import Shop
 
 if TYPE_CHECKING:
-    from shop_platform.sources.base import Truth
+    from shop_platform.sources.base import Extract, Truth
 
 LOAD_LOCK = 7_301_002
 
@@ -103,11 +103,11 @@ def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
         last_id = _continue_numbering(connection)
         ids = f"{{[1,{last_id}]}}" if loads["events"].rows_loaded else "{}"
     else:
-        last_id = _highest(connection, ids)
+        last_id = highest_id(connection, ids)
     loads["events"] = replace(loads["events"], last_id=last_id)
     _load_truth(connection, shop.source.truth())
     for table, load in loads.items():
-        _note(connection, table, shop.name, fingerprint, load, ids if table == "events" else None)
+        note_load(connection, table, shop.name, fingerprint, load, ids if table == "events" else None)
     moved = note_source(connection, "commerce", shop, state, shop.source.manifest())
     return {table: replace(load, moved=moved) for table, load in loads.items()}
 
@@ -128,18 +128,29 @@ def load_or_refuse(postgres: PostgresResource, shop: Shop) -> dict[str, Load]:
         return load_shop_tables(connection, shop)
 
 
+def refuse_another_shop(connection: Connection, shop: Shop) -> None:
+    """Make sure that the tables are this shop's, or nobody's.
+
+    Raises:
+        DataError: they hold another shop.
+    """
+    others = connection.execute(
+        "SELECT DISTINCT shop FROM ops.loads WHERE shop <> %s ORDER BY shop", [shop.name]
+    ).fetchall()
+    if others:
+        raise DataError(
+            f"This database holds the shop {', '.join(row[0] for row in others)}, not {shop.name}. Point DATABASE_URL "
+            "at a database of its own for each shop."
+        )
+
+
 def _loads(connection: Connection, shop: Shop, fingerprint: str) -> dict[str, Load] | None:
     """What was loaded before, where it is all of this very source; None where it must be loaded."""
+    refuse_another_shop(connection, shop)
     rows = connection.execute(
         "SELECT table_name, shop, fingerprint, rows_read, rows_loaded, left_out, quarantined, last_id, kept"
         " FROM ops.loads"
     ).fetchall()
-    others = {row[1] for row in rows} - {shop.name}
-    if others:
-        raise DataError(
-            f"This database holds the shop {', '.join(sorted(others))!s}, not {shop.name}. Point DATABASE_URL at a "
-            "database of its own for each shop."
-        )
     if {row[0] for row in rows if row[2] == fingerprint} != set(TABLES):
         return None
     return {row[0]: Load(row[3], row[4], row[5], row[6], row[7], None, kept=row[8]) for row in rows}
@@ -149,7 +160,7 @@ def _load_at_once(connection: Connection, shop: Shop) -> dict[str, Load]:
     """Load everything into tables that are this transaction's own."""
     loads = {}
     for table in TABLES:
-        loads[table] = _read(connection, shop, table, sql.Identifier(table), freeze=True)
+        loads[table] = take(connection, shop, table, sql.Identifier(table), extract_of(shop, table), freeze=True)
     connection.execute("DELETE FROM ops.loaded_keys")
     for table in ("users", "products"):
         connection.execute(
@@ -165,7 +176,7 @@ def _load_difference(connection: Connection, shop: Shop) -> tuple[dict[str, Load
     loads = {}
     for table in TABLES:
         make_incoming(connection, table)
-        loads[table] = _read(connection, shop, table, incoming(table), freeze=False)
+        loads[table] = take(connection, shop, table, incoming(table), extract_of(shop, table))
     differences, ids = apply_difference(connection)
     return {
         table: replace(load, difference=differences[table], kept=differences[table].kept)
@@ -173,10 +184,21 @@ def _load_difference(connection: Connection, shop: Shop) -> tuple[dict[str, Load
     }, ids
 
 
-def _read(connection: Connection, shop: Shop, table: str, target: sql.Identifier, *, freeze: bool) -> Load:
-    """Copy what the source gives for a table into another or that very one, and keep what is quarantined."""
+def extract_of(shop: Shop, table: str) -> Extract:
+    """What the shop's source gives for a table."""
     extracts = {"users": shop.source.users, "products": shop.source.products, "events": shop.source.events}
-    extract = extracts[table]()
+    return extracts[table]()
+
+
+def take(
+    connection: Connection, shop: Shop, table: str, target: sql.Identifier, extract: Extract, *, freeze: bool = False
+) -> Load:
+    """Copy rows for a table into another or that very one, and keep what is quarantined.
+
+    Raises:
+        RefusedLoadError: too many rows of the table break the contract.
+        DataError: a value that a column can't hold.
+    """
     with track(f"loading {table}", extract.fit, "rows") as advance:
         rows = copy_batches(connection, target, COLUMNS[table], extract.batches, freeze=freeze, done=advance)
     refuse_over_threshold(shop, table, extract.rows_read, extract.quarantined, extract.quarantine)
@@ -192,7 +214,8 @@ def _continue_numbering(connection: Connection) -> int:
     return int(row[0]) if row else 1
 
 
-def _highest(connection: Connection, ids: str) -> int:
+def highest_id(connection: Connection, ids: str) -> int:
+    """The highest id of an int8multirange; 1 where it is empty."""
     row = connection.execute("SELECT coalesce(upper(%s::int8multirange) - 1, 1)", [ids]).fetchone()
     return int(row[0]) if row else 1
 
@@ -210,7 +233,8 @@ def _load_truth(connection: Connection, truth: Truth | None) -> None:
     copy_batches(connection, sql.Identifier("truth", "users"), ("user_id", "persona", "traits"), truth.personas)
 
 
-def _note(connection: Connection, table: str, shop: str, fingerprint: str, load: Load, ids: str | None) -> None:
+def note_load(connection: Connection, table: str, shop: str, fingerprint: str, load: Load, ids: str | None) -> None:
+    """Note what a table was loaded from and, of events, which ids are the source's."""
     connection.execute(
         "INSERT INTO ops.loads"
         " (table_name, shop, fingerprint, rows_read, rows_loaded, left_out, quarantined, kept, last_id, ids)"

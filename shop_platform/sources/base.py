@@ -44,7 +44,7 @@ class Extract:
 
     @property
     def fit(self) -> int:
-        """Rows that `batches` hold."""
+        """Rows that `batches` hold, as far as it is known before they are read."""
         return self.rows_read - sum(self.left_out.values()) - sum(self.quarantined.values())
 
 
