@@ -8,7 +8,7 @@ import dagster as dg
 
 from shop_platform.errors import DataError
 from shop_platform.files import write_atomically
-from shop_platform.metadata import PUBLISHED, Materialized, column_schema, markdown_table
+from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.records import find_record, write_record
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
@@ -33,6 +33,17 @@ _SCHEMA = {
     "rate_high": ("double precision", "Upper end of the Wilson 95 % interval."),
 }
 
+_LINEAGE = column_lineage(
+    {
+        "segment": ["user_segments.segment"],
+        "period": ["cohort_retention.period"],
+        **{
+            column: [f"cohort_retention.{column}", "user_segments.segment"]
+            for column in ("users_observed", "active_users", "rate", "rate_low", "rate_high")
+        },
+    }
+)
+
 
 @dg.asset(
     group_name="retention",
@@ -44,7 +55,7 @@ _SCHEMA = {
     code_version="1",
     freshness_policy=PUBLISHED,
     automation_condition=dg.AutomationCondition.eager(),
-    metadata={"dagster/column_schema": column_schema(_SCHEMA)},
+    metadata={"dagster/column_schema": column_schema(_SCHEMA), "dagster/column_lineage": _LINEAGE},
     check_specs=[checks.SEGMENTS_ADD_UP],
 )
 def segment_retention(
@@ -90,6 +101,7 @@ def segment_retention(
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(segments),
+            "dagster/column_lineage": _LINEAGE,
             "definition": definition.text,
             "curves": shown(png if len(png) < MOST_BYTES else None, "Curves of retention by segment"),
             "path": dg.MetadataValue.path(str(path)),
