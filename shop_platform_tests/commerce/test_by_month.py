@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -203,15 +204,15 @@ def test_months_of_the_version_that_is_loaded_leave_the_next_full_load_nothing_t
 def test_a_source_that_goes_back_after_a_month_was_loaded_is_loaded_again(
     postgres: PostgresResource, write: Write, tmp_path: Path
 ) -> None:
-    times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("data/**/*") if path.is_file()}
+    mtimes = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("data/**/*") if path.is_file()}
     load_all(postgres)
     whole = run(postgres, ROWS)
     write(EVENTS[:2])
     make(postgres, "2025-04")
     assert len(run(postgres, ROWS)) == len(whole) - 2
     write(EVENTS)
-    for path, time in times.items():
-        os.utime(path, ns=(time, time))
+    for path, mtime in mtimes.items():
+        os.utime(path, ns=(mtime, mtime))
     with dg.DagsterInstance.ephemeral() as instance:
         asked, _, _ = tick(automation.source_refresh, instance, postgres=postgres, shop=ShopResource())
     assert "events" in asked
@@ -339,9 +340,14 @@ def test_a_load_of_everything_at_the_same_time_waits_for_the_month(postgres: Pos
         load_month_tables(first, shop_of(ListSource(event_rows=[event(), event(minute=70_000)])), APRIL)
         loading = pool.submit(load, second)
         waiting = "SELECT 1 FROM pg_locks WHERE pid = %s AND locktype = 'advisory' AND NOT granted"
-        while not first.execute(waiting, [second.info.backend_pid]).fetchone():
-            assert not loading.done()
+        patience = time.monotonic() + 10
+        waited = False
+        while not waited and time.monotonic() < patience:
+            waited = first.execute(waiting, [second.info.backend_pid]).fetchone() is not None
+            time.sleep(0.01)
+        # Also where nobody waited, so that the other one ends.
         first.commit()
         done = loading.result()["events"]
+    assert waited
     assert (done.difference.added, done.difference.removed) == (1, 0)
     assert json.dumps(run(postgres, "SELECT event_id FROM events ORDER BY 1")) == "[[1], [2]]"
