@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -27,6 +28,10 @@ from shop_platform.services import postgres as postgres_service  # noqa: E402
 from shop_platform.settings import Settings  # noqa: E402
 
 TEMPLATE = "shop_template"
+
+# How long one example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("without_deadline", deadline=None)
+hypothesis.settings.load_profile("without_deadline")
 
 
 @pytest.fixture(scope="session")

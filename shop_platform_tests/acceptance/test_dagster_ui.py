@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from shop_platform.automation import RETENTION, SEGMENTATION, SUMMARIES
+from shop_platform.automation import BY_SEGMENT, RETENTION, SEGMENTATION, SUMMARIES
 from shop_platform.definitions import build_defs
 
 from .conftest import COMMAND
@@ -122,7 +122,7 @@ def test_new_events_and_searches_are_in_the_report_without_a_hand_and_nothing_el
     started = time.monotonic()
     while time.monotonic() - started < 180:
         page = report.read_text(encoding="utf-8")
-        if '<th scope="row">2026-01-05</th>' in page and "1,100 search logs carry" in page:
+        if '<th scope="row">2026-01-05</th>' in page and "2,200 search logs carry" in page:
             break
         time.sleep(0.5)
     else:
@@ -134,7 +134,7 @@ def test_new_events_and_searches_are_in_the_report_without_a_hand_and_nothing_el
         if run["runId"] not in before
         for key in run["assetSelection"]
     }
-    affected = {*SUMMARIES, *RETENTION, *SEGMENTATION, "shop_report"}
+    affected = {*SUMMARIES, *RETENTION, *SEGMENTATION, *BY_SEGMENT, "shop_report"}
     assert {*SUMMARIES, *SEGMENTATION, "shop_report"} <= made <= affected
 
 

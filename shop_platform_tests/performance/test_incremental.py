@@ -60,7 +60,7 @@ def apply(postgres: PostgresResource, changes: list[str], seed: float) -> None:
             connection.execute(CHANGES[change])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example([["late", "priced"], ["gone", "recategorised"], ["product gone"], ["emptied"], ["new"]], 0.5, "UTC")
 @example([["new"], ["users gone", "new"], ["moved", "corrected"], ["ancient"]], 0.1, "America/Santiago")
 @given(

@@ -140,7 +140,6 @@ def agree(connection: Connection, shop: Shop, definition: Definition) -> None:
 @pytest.mark.timeout(300 + CASES)
 @settings(
     max_examples=CASES,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(data=st.data())

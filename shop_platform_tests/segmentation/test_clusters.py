@@ -52,7 +52,7 @@ def test_a_prototype_is_the_direction_of_the_mean_of_its_phrases() -> None:
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 1_000), st.permutations(range(4)))
 def test_a_clusters_number_is_its_segments_in_whatever_order_the_segments_come(seed: int, order: list[int]) -> None:
     vectors, group = groups(seed, 30, 20, 10, 5)
@@ -61,7 +61,7 @@ def test_a_clusters_number_is_its_segments_in_whatever_order_the_segments_come(s
     assert [order[segment] for segment in number] == group.tolist()
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 1_000))
 def test_the_order_of_users_does_not_matter(seed: int) -> None:
     vectors, _ = groups(seed, 20, 20, 20, 20)

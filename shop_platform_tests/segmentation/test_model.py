@@ -50,7 +50,7 @@ def right(model: Model, pairs: Pairs, vectors: Vectors, truth: dict[str, int]) -
     return float(np.mean([truth[user] == each for user, each in zip(pairs.users, number, strict=True)]))
 
 
-@settings(deadline=None, max_examples=5)
+@settings(max_examples=5)
 @given(st.integers(0, 100))
 def test_users_are_told_by_what_they_search_for_and_names_are_the_segments_own(seed: int) -> None:
     pairs, vectors, phrases, truth = shop(seed, 40, 30, 20, 15)

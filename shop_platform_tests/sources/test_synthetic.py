@@ -70,7 +70,7 @@ def test_columns_and_types_are_those_of_the_contract() -> None:
         assert all(time == pa.timestamp("us", "UTC") for time in times)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.sampled_from([0, 42]),
     users=st.integers(1, 60),
