@@ -337,7 +337,8 @@ def test_data_that_is_not_there_is_named_with_the_way_out(tmp_path: Path, enviro
 
 
 def test_servers_are_started_found_and_stopped(server_folder: Path) -> None:
-    run = run_with({"SHOP_HOME": str(server_folder / "home"), "SHOP_ELASTICSEARCH_HEAP": "512m"})
+    home = server_folder / "home"
+    run = run_with({"SHOP_HOME": str(home), "SHOP_ELASTICSEARCH_HEAP": "512m"})
     assert not any(state["running"] for state in json.loads(run("status", "--json").stdout).values())
     started = run("up")
     assert started.returncode == 0, started.stderr
@@ -349,8 +350,8 @@ def test_servers_are_started_found_and_stopped(server_folder: Path) -> None:
     url = run("url", "elasticsearch").stdout.strip()
     with urllib.request.urlopen(f"{url}/_cluster/health", timeout=10) as answer:  # noqa: S310  loopback
         assert json.load(answer)["status"] in ("green", "yellow")
-    assert run("down").stdout == "Stopped elasticsearch and postgres.\n"
-    assert run("down").stdout == "No embedded server was running.\n"
+    assert run("down").stdout == f"Stopped elasticsearch and postgres of {home}.\n"
+    assert run("down").stdout == f"No embedded server of {home} was running.\n"
     assert not any(psutil.pid_exists(state["pid"]) and _lives(state["pid"]) for state in states.values())
 
 

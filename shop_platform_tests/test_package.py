@@ -141,4 +141,4 @@ def test_the_demo_of_the_installed_wheel_runs_in_an_empty_folder(installed: Path
         assert sorted(each.name for each in server_folder.iterdir()) == [".shop"]
     finally:
         down = run([command, "down"], server_folder)
-    assert down.stdout == "Stopped elasticsearch and postgres.\n"
+    assert down.stdout == f"Stopped elasticsearch and postgres of {server_folder / '.shop'}.\n"

@@ -36,7 +36,9 @@ def down() -> None:
     stopped = [
         name for name, stop in (("elasticsearch", elasticsearch.stop), ("postgres", postgres.stop)) if stop(settings)
     ]
-    out.print(f"Stopped {' and '.join(stopped)}." if stopped else "No embedded server was running.")
+    home = settings.home
+    done = f"Stopped {' and '.join(stopped)} of {home}." if stopped else f"No embedded server of {home} was running."
+    out.print(done, markup=False, soft_wrap=True)
 
 
 @app.command()
