@@ -6,6 +6,9 @@ import os
 import sys
 from pathlib import Path
 
+#: Version of ONNX's operators. From 20 on Gelu is one of them; taken apart into five, encoding takes 5 % longer.
+OPSET = 20
+
 
 def export(folder: Path, target: Path) -> None:
     """Write the graph of a BERT-like sentence-transformers model: word pieces in, vectors of length 1 out.
@@ -37,7 +40,7 @@ def export(folder: Path, target: Path) -> None:
         input_names=["pieces"],
         output_names=["vectors"],
         dynamic_shapes=({0: texts, 1: pieces},),
-        opset_version=18,
+        opset_version=OPSET,
     )
     if program is None:
         raise AssertionError("torch.onnx.export by dynamo returns a program")

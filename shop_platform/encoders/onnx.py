@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from platformdirs import user_cache_path
 
+from shop_platform.encoders.export import OPSET
 from shop_platform.encoders.packaged import DIMENSIONS, LONGEST, NAME, WEIGHTS_SHA256, packaged_model, sha256, verify
 from shop_platform.errors import ModelError
 
@@ -124,16 +125,20 @@ def _graph(folder: Path, cache: Path) -> Path:
                     "to do without."
                 )
             made.replace(graph)
-            record.write_text(json.dumps({"weights": WEIGHTS_SHA256, "graph": sha256(graph)}), encoding="utf-8")
+            record.write_text(json.dumps(_record(graph)), encoding="utf-8")
     return graph
 
 
 def _is_intact(graph: Path, record: Path) -> bool:
-    """Whether the cached graph is the one that was exported."""
+    """Whether the cached graph is the one that was exported, as this version exports it."""
     try:
-        return bool(json.loads(record.read_text(encoding="utf-8"))["graph"] == sha256(graph))
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(json.loads(record.read_text(encoding="utf-8")) == _record(graph))
+    except (OSError, ValueError):
         return False
+
+
+def _record(graph: Path) -> dict[str, object]:
+    return {"weights": WEIGHTS_SHA256, "opset": OPSET, "graph": sha256(graph)}
 
 
 def _processors() -> int:

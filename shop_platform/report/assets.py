@@ -45,7 +45,8 @@ def define_shop_report(checked: Sequence[dg.AssetsDefinition]) -> dg.AssetsDefin
         description="One page for people, from the stored results: what was found, with the numbers behind it.",
         code_version="3",
         freshness_policy=PUBLISHED,
-        automation_condition=dg.AutomationCondition.eager(),
+        # Also where a result is not in this Dagster's records: the page shows what PostgreSQL holds.
+        automation_condition=dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing()),
         check_specs=[
             dg.AssetCheckSpec(
                 "is_whole",

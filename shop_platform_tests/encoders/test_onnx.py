@@ -15,6 +15,7 @@ import pytest
 from platformdirs import user_cache_path
 
 from shop_platform.encoders import onnx as module
+from shop_platform.encoders.export import OPSET
 from shop_platform.encoders.onnx import OnnxEncoder
 from shop_platform.encoders.packaged import NAME, WEIGHTS_SHA256, packaged_model, sha256
 from shop_platform.encoders.reference import ReferenceEncoder
@@ -154,7 +155,12 @@ def _spoil_record(cache: Path) -> None:
     (cache / f"{NAME}.json").write_text("[]")
 
 
-@pytest.mark.parametrize("damage", [_truncate, _alter, _forget, _lose_record, _spoil_record])
+def _make_older(cache: Path) -> None:
+    record = cache / f"{NAME}.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"opset": 18}))
+
+
+@pytest.mark.parametrize("damage", [_truncate, _alter, _forget, _lose_record, _spoil_record, _make_older])
 def test_a_graph_that_is_not_the_exported_one_is_exported_again(
     damage: Callable[[Path], None], cache: Path, exports: list[list[str]], onnx: OnnxEncoder
 ) -> None:
@@ -172,7 +178,7 @@ def test_an_intact_graph_is_not_exported_again(cache: Path, exports: list[list[s
 def test_an_export_gives_the_graph_its_record_and_nothing_else(folder: Path, onnx: OnnxEncoder) -> None:
     assert (OnnxEncoder(folder).encode(["yoga mat"]) == onnx.encode(["yoga mat"])).all()
     record = json.loads((folder / f"{NAME}.json").read_text())
-    assert record == {"weights": WEIGHTS_SHA256, "graph": sha256(folder / f"{NAME}.onnx")}
+    assert record == {"weights": WEIGHTS_SHA256, "opset": OPSET, "graph": sha256(folder / f"{NAME}.onnx")}
     assert {path.suffix for path in folder.iterdir()} <= {".onnx", ".json", ".lock"}
 
 
