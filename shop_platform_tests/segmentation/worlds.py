@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.model_selection import StratifiedKFold
@@ -23,9 +27,10 @@ from shop_platform.sources.synthetic import SyntheticSource
 
 EVEN = dict(zip(PERSONAS, (0.25, 0.30, 0.20, 0.25), strict=True))
 
-#: What is special about each shop of 1,000 users; 20,000 searches unless told otherwise.
-WORLDS: Mapping[str, Mapping[str, object]] = {
+#: What is special about each shop of 1,000 users; else of 20,000 searches, by some users far more than by others.
+WORLDS: Mapping[str, Mapping[str, Any]] = {
     "default mix": {},
+    "20 searches each": {"each": 20, "searches": 250_000},
     "5 searches a user": {"searches": 5_000},
     "40/40/20 mix": {"mix": (0.4, 0.4, 0.2)},
     "priors 15/70/10/5": {"priors": dict(zip(PERSONAS, (0.15, 0.70, 0.10, 0.05), strict=True))},
@@ -99,15 +104,22 @@ def phrases() -> list[NDArray[np.float32]]:
     return [embed(segment.phrases) for segment in load_segments()]
 
 
-def world(seed: int, **special: object) -> World:
-    """A shop of 1,000 users."""
-    parameters = ShopParameters(**({"seed": seed, "users": 1_000, "searches": 20_000} | special))  # type: ignore[arg-type]
-    source = SyntheticSource(parameters)
-    pairs = scan_documents(row for batch in source.searches().batches for row in batch.to_pylist()).pairs()
+def world(seed: int, *, each: int | None = None, **special: Any) -> World:
+    """A shop of 1,000 users; of each one's searches only the first few where `each` says how many."""
+    source = SyntheticSource(ShopParameters(**({"seed": seed, "users": 1_000, "searches": 20_000} | special)))
+    pairs = scan_documents(_first_of_each(source.searches().batches, each)).pairs()
     truth = source.truth()
     assert truth is not None
     persona = {row["user_id"]: PERSONAS.index(row["persona"]) for batch in truth.personas for row in batch.to_pylist()}
     return World(pairs, embed(pairs.queries), np.array([persona[user] for user in pairs.users]))
+
+
+def _first_of_each(batches: Iterable[pa.RecordBatch], most: int | None) -> Iterator[dict[str, Any]]:
+    seen = Counter[str]()
+    for row in itertools.chain.from_iterable(batch.to_pylist() for batch in batches):
+        seen[row["user_id"]] += 1
+        if most is None or seen[row["user_id"]] <= most:
+            yield row
 
 
 def some_users(of: World, share: float, seed: int) -> tuple[World, NDArray[np.int64]]:
