@@ -21,6 +21,9 @@ SHARED_BY = 5
 #: How many times the share of others a query must have in a segment to say something about it.
 LIFT = 2.0
 
+#: And how many standard errors its log odds must lie above others': of a thousand queries, chance alone reaches one.
+STANDARD_ERRORS = 3.0
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -85,9 +88,9 @@ def distinguishing_queries(
 ) -> tuple[tuple[str, ...], ...]:
     """For each segment, the queries that set its users apart, `most` of them at the most.
 
-    Those that at least `shared_by` of its users have, and at least `LIFT` times the share of them that others have;
-    in the order of share x log(lift), so that neither what everybody has nor what hardly anybody has comes first.
-    Others' share counts one more of them than there are, so that a lift is finite.
+    Those that at least `shared_by` of its users have, `LIFT` times the share of others, and more than by chance: by
+    their log odds ratio against others, `STANDARD_ERRORS` of its own (J. B. S. Haldane, Ann. Hum. Genet. 20, 1956; so
+    that of a small segment's rare queries few pass). The surest come first.
     """
     import numpy as np
 
@@ -96,9 +99,12 @@ def distinguishing_queries(
     having = np.zeros((count, len(pairs.queries)))
     np.add.at(having, (segment[pairs.user], pairs.query), 1)
     sizes = np.bincount(segment, minlength=count)[:, None]
-    others = sizes.sum() - sizes
-    share = having / np.maximum(sizes, 1)
-    lift = share / ((having.sum(axis=0) - having + 1) / (others + 1))
-    score = np.where((having >= shared_by) & (lift >= LIFT), share * np.log(np.maximum(lift, 1.0)), 0.0)
+    others, theirs = sizes.sum() - sizes, having.sum(axis=0) - having
+    often = having * np.maximum(others, 1) >= LIFT * theirs * np.maximum(sizes, 1)
+    # Half a user more in each of the four cells, so that odds and their errors are finite.
+    cells = [each + 0.5 for each in (having, sizes - having, theirs, others - theirs)]
+    log_odds_ratio = np.log(cells[0] * cells[3] / (cells[1] * cells[2]))
+    surety = log_odds_ratio / np.sqrt(sum(1 / each for each in cells))
+    score = np.where((having >= shared_by) & often & (surety >= STANDARD_ERRORS), surety, 0.0)
     best = np.argsort(-score, axis=1, kind="stable")[:, :most]
     return tuple(tuple(pairs.queries[i] for i in best[s] if score[s, i] > 0) for s in range(count))

@@ -100,11 +100,23 @@ def test_as_many_different_users_as_segments_are_needed(rows: list[int], enough:
 
 
 def test_only_queries_that_enough_users_of_a_segment_share_are_shown() -> None:
-    found = [(f"a{i}", "gaming mouse") for i in range(5)] + [(f"b{i}", "yoga mat") for i in range(4)]
-    found += [(f"{letter}{i}", "gift card") for letter in "ab" for i in range(4)] + [("a0", "my secret illness")]
+    found = [(f"a{i}", "gaming mouse") for i in range(20)] + [(f"b{i}", "yoga mat") for i in range(20)]
+    found += [(f"a{i}", "capture card") for i in range(4)] + [("a0", "my secret illness")]
+    assert _set_apart(found) == (("gaming mouse",), ("yoga mat",))
+
+
+def test_what_everybody_or_a_few_by_chance_search_for_sets_nobody_apart() -> None:
+    found = [(f"a{i}", "gaming mouse") for i in range(60)] + [(f"b{i}", "yoga mat") for i in range(100)]
+    found += [(f"{letter}{i}", "gift card") for letter in "ab" for i in range(40)]
+    # Twice the share of others, as happens to some query in any two halves.
+    found += [(f"a{i}", "linen bedding") for i in range(6)] + [(f"b{i}", "linen bedding") for i in range(5)]
+    assert _set_apart(found) == (("gaming mouse",), ("yoga mat",))
+
+
+def _set_apart(found: list[tuple[str, str]]) -> tuple[tuple[str, ...], ...]:
+    """Of segment 0, whose users' names begin with a, and of segment 1."""
     pairs = pairs_of(found)
-    segment = ints(*(int(user.startswith("b")) for user in pairs.users))
-    assert distinguishing_queries(pairs, segment, 2) == (("gaming mouse",), ())
+    return distinguishing_queries(pairs, ints(*(int(user.startswith("b")) for user in pairs.users)), 2)
 
 
 def test_pairs_are_the_same_for_the_same_searches_in_any_order_and_number() -> None:
