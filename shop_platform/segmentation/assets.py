@@ -342,5 +342,5 @@ def segment_profiles(
             "association of segment and clicked category (Cramer's V)": record["clicks_by_segment"] or 0.0,
             "quality": dg.MetadataValue.json(record["quality"]),
         },
-        check_results=[checks.segments_hold(record["quality"])],
+        check_results=[checks.segments_hold(record["quality"], record["users"])],
     )

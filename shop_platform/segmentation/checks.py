@@ -16,6 +16,8 @@ from shop_platform.segmentation.quality import MOVED_AT_MOST, UNSURE, UNSURE_AT_
 
 ERROR, WARN = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
 
+NO_SEARCHES = "Nobody has searched for anything, so there are no segments to show."
+
 SPECS: Mapping[str, list[dg.AssetCheckSpec]] = {
     "user_logs": [
         dg.AssetCheckSpec("documents_match_source", asset="user_logs", blocking=True),
@@ -101,11 +103,14 @@ def every_searcher_once(record: Mapping[str, Any], rows: int, named: int) -> dg.
 def segments_supported(record: Mapping[str, Any]) -> dg.AssetCheckResult:
     """The data shows that the segments exist; one that it does not is only a name, and nobody is put into it.
 
-    An error where it shows none of them: then nothing is published.
+    An error where it shows none of them: then nothing is published. A shop without searches has no segments to show.
     """
+    searched = record["users"] > 0
     weak = [segment["name"] for segment in record["segments"] if not segment["supported"]]
     none = bool(record["fitted"]) and len(weak) == len(record["segments"])
-    if not record["fitted"]:
+    if not searched:
+        why = NO_SEARCHES
+    elif not record["fitted"]:
         why = "Too few different searchers to learn from: each got the segment whose example phrases are like theirs."
     elif none:
         why = (
@@ -122,7 +127,7 @@ def segments_supported(record: Mapping[str, Any]) -> dg.AssetCheckResult:
         why = f"Every segment is told apart by a margin of {LOW_MARGIN} or more."
     return dg.AssetCheckResult(
         check_name="segments_supported",
-        passed=bool(record["fitted"]) and not weak,
+        passed=not searched or (bool(record["fitted"]) and not weak),
         severity=ERROR if none else WARN,
         description=why,
         metadata={
@@ -165,14 +170,14 @@ def counts_match(done: Labelled) -> dg.AssetCheckResult:
     )
 
 
-def segments_hold(quality: Mapping[str, Any] | None) -> dg.AssetCheckResult:
+def segments_hold(quality: Mapping[str, Any] | None, searchers: int) -> dg.AssetCheckResult:
     """Users stay in their segment when others are left out, and most are sure of it."""
     if quality is None:
         return dg.AssetCheckResult(
             check_name="segments_hold",
-            passed=False,
+            passed=searchers == 0,
             severity=WARN,
-            description="Too few different searchers to say how good the segments are.",
+            description="Too few different searchers to say how good the segments are." if searchers else NO_SEARCHES,
         )
     return dg.AssetCheckResult(
         check_name="segments_hold",

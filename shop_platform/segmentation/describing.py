@@ -37,6 +37,7 @@ def describe_segments(room: Room) -> dict[str, Any]:
     of_model = {name: before[name] for name in ("quality", "map")} if same and before else _of_model(room, told)
     return {
         "version": told["version"],
+        "users": told["users"],
         "segments": names,
         "clicked": clicked,
         "bought": bought_categories(room.connection),

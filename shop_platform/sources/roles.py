@@ -10,7 +10,7 @@ from shop_platform.sources.examining import Column, Table, words
 _USER = {"user", "customer", "client", "member", "account", "buyer", "shopper", "visitor", "person", "searcher", "who"}
 _PRODUCT = {"product", "article", "item", "sku", "stock", "asin", "goods", "variant"}
 _SIGNUP = {"signup", "signed", "registered", "registration", "joined", "created", "since", "member"}
-_QUERY = {"query", "search", "term", "terms", "keywords", "words", "phrase"}
+_QUERY = {"q", "query", "search", "term", "terms", "keywords", "words", "phrase"}
 
 #: Words of a name, by the part that such a column plays.
 _PARTS: dict[str, set[str]] = {

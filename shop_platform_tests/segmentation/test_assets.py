@@ -244,6 +244,18 @@ def test_few_searchers_get_a_segment_and_a_warning(
     assert [name for name in passed if not passed[name]] == ["segments_supported"]
 
 
+def test_a_shop_without_searches_is_no_reason_for_a_warning(
+    postgres: PostgresResource, elasticsearch: ElasticsearchResource, encoder: EncoderResource
+) -> None:
+    load(elasticsearch, LogSource([]))
+    result = Room(postgres=postgres, elasticsearch=elasticsearch, encoder=encoder, shop=ShopResource()).run(
+        assets.search_embeddings, assets.user_segments, assets.segmented_user_logs, assets.segment_profiles
+    )
+    passed = checks_of(result)
+    assert {"segments_supported", "segments_hold"} <= set(passed)
+    assert all(passed.values()), passed
+
+
 def test_logs_without_any_query_get_a_segment_all_the_same(
     postgres: PostgresResource, elasticsearch: ElasticsearchResource, encoder: EncoderResource
 ) -> None:

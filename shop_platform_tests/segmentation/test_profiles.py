@@ -69,7 +69,7 @@ def test_clear_segments_are_good_and_the_check_says_so() -> None:
     assert quality.silhouette > 0.5
     assert 0.3 < quality.random_starts <= 1
     assert all(row is not None and row[number] > 0.9 for number, row in enumerate(quality.overlap))
-    assert checks.segments_hold(quality.as_record() | {"good": True}).passed
+    assert checks.segments_hold(quality.as_record() | {"good": True}, 105).passed
 
 
 def test_segments_of_noise_are_not_good() -> None:
@@ -80,7 +80,7 @@ def test_segments_of_noise_are_not_good() -> None:
     assert quality is not None
     assert not quality.good
     assert quality.resampled > 0.3
-    assert not checks.segments_hold(quality.as_record() | {"good": False}).passed
+    assert not checks.segments_hold(quality.as_record() | {"good": False}, 105).passed
 
 
 def test_an_unsupported_segment_overlaps_with_nothing_and_too_few_users_have_no_quality() -> None:
@@ -90,7 +90,7 @@ def test_an_unsupported_segment_overlaps_with_nothing_and_too_few_users_have_no_
     assert quality.overlap[3] is None
     few, others, phrases, _ = shop(7, 1, 1)
     assert measure_quality(few, others, phrases, fit_model(few, others, phrases, 1), 1) is None
-    assert not checks.segments_hold(None).passed
+    assert not checks.segments_hold(None, 2).passed
 
 
 def test_a_sample_keeps_all_searches_of_its_users() -> None:
