@@ -25,6 +25,9 @@ _KEEP_ALIVE = "5m"
 #: Actions of one bulk request, and requests at a time: with two, the node works while the client reads and writes.
 _ACTIONS, _REQUESTS = 2_000, 2
 
+#: What the node tells of each action: all of it would take a tenth of the time of an update.
+_TOLD = "errors,items.*._id,items.*.status,items.*.error,items.*._seq_no"
+
 
 class ElasticsearchResource(ConfigurableResource[Any]):
     """Clients for the search logs' Elasticsearch.
@@ -178,6 +181,7 @@ def write_bulk(
             max_retries=7,
             initial_backoff=backoff,
             max_backoff=30,
+            filter_path=_TOLD,
         )
         return [_written(next(iter(outcome.values())), alias) for _, outcome in results]
 

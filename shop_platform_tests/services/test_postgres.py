@@ -210,8 +210,11 @@ def test_what_a_killed_server_left_is_gone_after_stop(settings: Settings) -> Non
 def test_a_backend_that_crashes_takes_no_one_with_it(settings: Settings) -> None:
     url = postgres.url(settings)
     keep_a_row(url)
-    with psycopg.connect(url, autocommit=True) as connection:
-        os.kill(connection.info.backend_pid, signal.SIGKILL)
+    with psycopg.connect(url) as killed, psycopg.connect(url) as bystander:
+        os.kill(killed.info.backend_pid, signal.SIGKILL)
+        # The server ends all others before it starts anew: from then on, whoever asks is told to wait.
+        with pytest.raises(psycopg.OperationalError):
+            bystander.execute("SELECT pg_sleep(60)")
     assert rows(postgres.url(settings)) == 1
 
 
