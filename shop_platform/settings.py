@@ -149,6 +149,12 @@ class Settings(BaseSettings):
         description="Folder of .sql files, each a query of yours that is measured and advised on like the dashboard's.",
     )
     query_time_limit: int = Field(60, ge=1, description="Seconds that one execution of a measured query may take.")
+    measure_seconds: float = Field(
+        4,
+        ge=0.1,
+        description="Seconds for which ways to answer a query are measured in turns; up to four times as long where "
+        "that can't tell them apart. Less is quicker, with wider intervals.",
+    )
     index_budget: float = Field(
         0.5,
         gt=0,

@@ -26,12 +26,11 @@ from shop_platform.definitions import build_defs
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 
+from .small import SMALL
 from .terminal import on_a_terminal
 
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("shop-platform"))
-
-SMALL = {"SHOP_USERS": "120", "SHOP_EVENTS": "4000", "SHOP_SEARCHES": "900"}
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

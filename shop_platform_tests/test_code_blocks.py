@@ -30,10 +30,9 @@ from shop_platform.sources.mapping import read_mapping
 from shop_platform.sources.synthetic import synthetic_shop
 
 from .pages import PAGES, ROOT, Block, blocks, code_words
+from .small import SMALL
 
 BLOCKS = blocks()
-SMALL = {"SHOP_USERS": "120", "SHOP_EVENTS": "4000", "SHOP_SEARCHES": "900", "SHOP_ELASTICSEARCH_HEAP": "512m"}
-
 #: The block that loads the shop, once for all pages.
 DEMO = "make demo\n"
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from .small import SMALL
 
-SMALL = {"SHOP_USERS": "120", "SHOP_EVENTS": "4000", "SHOP_SEARCHES": "900", "SHOP_ELASTICSEARCH_HEAP": "512m"}
+ROOT = Path(__file__).parents[1]
 
 #: What the wheel is built from.
 PARTS = (

@@ -136,13 +136,18 @@ def benchmark(
     from shop_platform import progress
     from shop_platform.definitions import default_resources
     from shop_platform.performance.one_query import measure_file
+    from shop_platform.performance.rounds import interleaved
     from shop_platform.report.terminal import print_ladder
 
     settings, postgres = load_settings(), default_resources()["postgres"]
     postgres.migrate()
     with progress.track(f"{file.name} on a copy", None, "steps", even=False):
         effects, advice = measure_file(
-            postgres, file, time_limit=settings.query_time_limit, budget_share=settings.index_budget
+            postgres,
+            file,
+            time_limit=settings.query_time_limit,
+            budget_share=settings.index_budget,
+            rule=interleaved(settings.measure_seconds),
         )
     if as_json:
         sys.stdout.write(json.dumps({"effects": effects, "advice": advice}, indent=2, ensure_ascii=False) + "\n")

@@ -11,6 +11,7 @@ from shop_platform.performance.ladder import rungs
 from shop_platform.performance.measuring import measure_baseline, measure_indexed
 from shop_platform.performance.queries import Query, measured_queries
 from shop_platform.performance.records import Measured, Provenance, as_baseline, as_indexed
+from shop_platform.performance.rounds import interleaved
 from shop_platform.performance.sampling import WEEKS, compare_weeks
 from shop_platform.performance.summaries import ask_for_rebuild, refresh_summaries
 from shop_platform.records import read_record, write_record
@@ -129,7 +130,9 @@ def indexed_benchmark(context: dg.AssetExecutionContext, postgres: PostgresResou
     with laboratory(postgres):
         with postgres.connect() as connection:
             baseline = as_baseline(read_record(connection, "baseline_benchmark"))
-        record = measure_indexed(postgres, _queries(), baseline, load_settings().query_time_limit)
+        settings = load_settings()
+        rule = interleaved(settings.measure_seconds)
+        record = measure_indexed(postgres, _queries(), baseline, settings.query_time_limit, rule)
         with postgres.connect() as connection:
             write_record(connection, "indexed_benchmark", context.run.run_id, dict(record))
     return dg.MaterializeResult(

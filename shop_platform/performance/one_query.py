@@ -11,11 +11,12 @@ from shop_platform.performance.effects import Effects, compare
 from shop_platform.performance.laboratory import drop_copies, laboratory
 from shop_platform.performance.measuring import measure_baseline, measure_indexed
 from shop_platform.performance.queries import read_query
+from shop_platform.performance.rounds import Rule
 from shop_platform.resources.postgres import PostgresResource
 
 
 def measure_file(
-    postgres: PostgresResource, path: Path, *, time_limit: int, budget_share: float
+    postgres: PostgresResource, path: Path, *, time_limit: int, budget_share: float, rule: Rule
 ) -> tuple[Effects, Advice]:
     """What the three indexes, each and together, and the best ones that are found do for the query of a file.
 
@@ -26,6 +27,7 @@ def measure_file(
         path: an `.sql` file with one SELECT; other SQL for the same answer in `<name>_rewritten.sql` beside it.
         time_limit: seconds that one execution may take.
         budget_share: room that the advised indexes may take together, as a share of the tables' size.
+        rule: how many rounds.
 
     Raises:
         DataError: there is no such file, or it is not one SELECT.
@@ -39,8 +41,8 @@ def measure_file(
     with laboratory(postgres):
         try:
             baseline = measure_baseline(postgres, queries, time_limit)
-            indexed = measure_indexed(postgres, queries, baseline, time_limit)
-            advice = measure_advice(postgres, queries, time_limit=time_limit, budget_share=budget_share)
+            indexed = measure_indexed(postgres, queries, baseline, time_limit, rule)
+            advice = measure_advice(postgres, queries, time_limit=time_limit, budget_share=budget_share, rule=rule)
         finally:
             drop_copies(postgres)
     return compare(baseline, indexed), advice

@@ -30,8 +30,15 @@ class Rule:
     stretches: int = 1
 
 
-#: With six or seven ways to answer, both queries take some 8 s at 50,000 events; at 5 million some 5 minutes.
-INTERLEAVED = Rule(warm_ups=2, least=11, most=300, seconds=4, stretches=4)
+def interleaved(seconds: float) -> Rule:
+    """Several ways to answer in turns: for a stretch of so many seconds, and up to three more where that can't tell.
+
+    With 4 s and six or seven ways, both queries take some 8 s at 50,000 events; at 5 million some 5 minutes.
+    """
+    return Rule(warm_ups=2, least=11, most=300, seconds=seconds, stretches=4)
+
+
+INTERLEAVED = interleaved(4)
 
 #: One variant alone: for its own median, which no ratio is made from.
 ALONE = Rule(warm_ups=2, least=11, most=51, seconds=1.0)

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
+from shop_platform_tests.small import SMALL
 
 COMMAND = str(Path(sys.executable).with_name("shop-platform"))
 
@@ -45,8 +46,9 @@ def shop(
 ) -> Iterator[dict[str, str]]:
     """The environment of a small shop whose demo has run; with a demo's own indexes, which are removed at the end."""
     environment = {
-        # So many searches that the segments hold, with so few users.
-        "SHOP_USERS": "120", "SHOP_EVENTS": "4000", "SHOP_SEARCHES": "2000",
+        **SMALL,
+        # So many that the segments hold, with so few users.
+        "SHOP_SEARCHES": "2000",
         # What is added later is a quarter of all events, which else would be measured again.
         "SHOP_REMEASURE_GROWTH": "1",
         "DATABASE_URL": postgres_service.url(server_settings, "browsed_shop"),

@@ -21,6 +21,7 @@ from shop_platform.performance.laboratory import COPY, LABORATORY_LOCK, create_s
 from shop_platform.runs import Outcome
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
+from shop_platform_tests.small import SMALL
 
 USER, MAIL = "u0003", "somebody.to.forget@example.org"
 
@@ -32,7 +33,7 @@ def shop(
     """A small shop of which everything but measurements was made, in this process's environment."""
     home = tmp_path_factory.mktemp("forgetful_shop")
     environment = {
-        "SHOP_USERS": "120", "SHOP_EVENTS": "4000", "SHOP_SEARCHES": "900",
+        **SMALL,
         "DATABASE_URL": postgres_service.url(server_settings, "forgetful_shop"),
         "ELASTICSEARCH_URL": elasticsearch_url,
         "SHOP_HOME": str(home), "DAGSTER_HOME": str(home / "shops" / "shop" / "dagster"),

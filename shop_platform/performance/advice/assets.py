@@ -12,6 +12,7 @@ from shop_platform.performance.assets import POOL
 from shop_platform.performance.effects import Effects, times_as_fast
 from shop_platform.performance.laboratory import laboratory
 from shop_platform.performance.queries import measured_queries
+from shop_platform.performance.rounds import interleaved
 from shop_platform.records import read_record, write_record
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
@@ -40,6 +41,7 @@ def index_advice(context: dg.AssetExecutionContext, postgres: PostgresResource, 
             postgres,
             measured_queries(settings.queries),
             time_limit=settings.query_time_limit,
+            rule=interleaved(settings.measure_seconds),
             budget_share=settings.index_budget,
         )
     with postgres.connect() as connection:
