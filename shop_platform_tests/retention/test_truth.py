@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from psycopg import sql
 
 from shop_platform.resources.copying import copy_batches
@@ -19,6 +20,8 @@ from shop_platform.sources.parameters import PERSONAS, ShopParameters, return_pr
 from shop_platform.sources.synthetic import SyntheticSource
 
 SEEDS = int(os.environ.get("RETENTION_SEEDS", "20"))
+
+pytestmark = pytest.mark.timeout(15 * max(SEEDS, 20))
 
 
 def cells_of(postgres: PostgresResource, parameters: ShopParameters) -> list[Cell]:
