@@ -66,9 +66,17 @@ def _post(webhook: SecretStr, text: str) -> bool:
     """Whether the webhook took the message."""
     import requests
 
+    from shop_platform.services.transport import trusted_authorities
+
     try:
         # Without following redirects: whoever is named gets the message, and nobody else.
-        answer = requests.post(webhook.get_secret_value(), json={"text": text}, timeout=_TIMEOUT, allow_redirects=False)
+        answer = requests.post(
+            webhook.get_secret_value(),
+            json={"text": text},
+            timeout=_TIMEOUT,
+            allow_redirects=False,
+            verify=str(trusted_authorities()),
+        )
     except requests.RequestException as error:
         # Its message holds the URL, and whoever knows that may write to the channel.
         _log.error("The alert could not be posted to the webhook: %s.", type(error).__name__)

@@ -9,6 +9,10 @@ class SettingsError(ShopPlatformError):
     """A setting is missing, malformed or contradicts another."""
 
 
+class UnsafeConnectionError(SettingsError):
+    """A setting asks for a connection to another host that others could read or take over."""
+
+
 class ServiceError(ShopPlatformError):
     """A server could not be started, found, reached or stopped."""
 

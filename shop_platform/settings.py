@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shop_platform.errors import SettingsError
+from shop_platform.hosts import OR_ALLOW, is_safe_web_address
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
         True,
         validation_alias="ELASTICSEARCH_VERIFY_CERTS",
         description="Verify Elasticsearch's TLS certificate; turn off only for a trial.",
+    )
+    allow_unencrypted: Literal["in-a-private-network"] | None = Field(
+        None,
+        description="in-a-private-network: connections to other hosts may go without verified TLS, because nobody else "
+        "can listen there; unset: such connections are refused.",
     )
     elasticsearch_heap: str = Field(
         "1g",
@@ -202,9 +208,14 @@ class Settings(BaseSettings):
 
     @field_validator("alert_webhook")
     @classmethod
-    def _web_address(cls, webhook: SecretStr | None) -> SecretStr | None:
-        if webhook is not None and not webhook.get_secret_value().startswith(("http://", "https://")):
+    def _web_address(cls, webhook: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        """Whoever reads the address on its way may write to the channel."""
+        if webhook is None:
+            return None
+        if not webhook.get_secret_value().startswith(("http://", "https://")):
             raise ValueError("is no http:// or https:// address")
+        if not (is_safe_web_address(webhook.get_secret_value()) or info.data.get("allow_unencrypted")):
+            raise ValueError(f"leads to another host by plain HTTP: use https://; {OR_ALLOW}")
         return webhook
 
     @field_validator("home", mode="after")

@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from psycopg.conninfo import conninfo_to_dict
+
+from shop_platform.services.transport import safe_conninfo
+from shop_platform.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
+COMPOSE_FILES = ROOT / "deploy" / "compose"
 ONE_SHOT = {"certificates"}
 
 
@@ -45,6 +51,25 @@ def test_every_mounted_file_exists() -> None:
             source = volume.split(":")[0]
             if source.startswith("."):
                 assert (ROOT / source).is_file()
+
+
+def test_what_talks_to_the_servers_verifies_them_by_certificates_that_are_made_for_their_names() -> None:
+    environment = {name: str(value) for name, value in SERVICES["dagster_code"]["environment"].items()}
+    parts = conninfo_to_dict(safe_conninfo(environment["DATABASE_URL"], "DATABASE_URL", Settings()))
+    node = urlsplit(environment["ELASTICSEARCH_URL"])
+    made = yaml.safe_load(
+        (COMPOSE_FILES / "make_certificates.sh").read_text("utf-8").split("<<'YAML'\n")[1].split("YAML")[0]
+    )
+    assert {each["name"] for each in made["instances"]} == {parts["host"], node.hostname}
+    assert all(each["name"] in each["dns"] for each in made["instances"])
+    assert node.scheme == "https"
+    storage = yaml.safe_load((COMPOSE_FILES / "dagster.yaml").read_text("utf-8"))["storage"]["postgres"]["postgres_db"]
+    authority = environment["ELASTICSEARCH_CA_CERTS"]
+    assert storage["params"] == {"sslmode": "verify-full", "sslrootcert": authority}
+    assert (parts["sslmode"], parts["sslrootcert"]) == ("verify-full", authority)
+    # PostgreSQL must own its key, or it does not start.
+    assert SERVICES["postgres"]["user"] == "999:999"
+    assert "-o 999 -g 999" in (COMPOSE_FILES / "make_certificates.sh").read_text("utf-8")
 
 
 def test_only_loopback_is_published() -> None:

@@ -43,14 +43,21 @@ class ElasticsearchResource(ConfigurableResource[Any]):
         """A client, closed when the block ends.
 
         Raises:
-            ServiceError: the embedded server could not be started.
+            SettingsError: the URL can't be used, or leads to another host without verified TLS.
+            ServiceError: the embedded server could not be started, or a server's certificate is refused.
         """
-        from elasticsearch import Elasticsearch
+        from elasticsearch import Elasticsearch, SSLError
 
         from shop_platform.services import elasticsearch
 
-        with Elasticsearch(**elasticsearch.client_options(load_settings())) as client:
-            yield client
+        try:
+            with Elasticsearch(**elasticsearch.client_options(load_settings())) as client:
+                yield client
+        except SSLError:
+            raise ServiceError(
+                "Elasticsearch's certificate is refused: it has expired, is for another host name, or no authority in "
+                "ELASTICSEARCH_CA_CERTS (unset: those of this system) has signed it."
+            ) from None
 
 
 @dataclass(frozen=True)

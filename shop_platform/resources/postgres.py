@@ -46,20 +46,22 @@ class PostgresResource(ConfigurableResource[Any]):
         """A connection in the shop's time zone; commits when the block ends well, rolls back otherwise.
 
         Raises:
+            SettingsError: `DATABASE_URL` is malformed, or leads to another host without verified TLS.
             ServiceError: the server can't be reached. The driver's message is not shown, since for a malformed
                 URL it holds the password.
         """
+        from shop_platform.services.transport import refusal, safe_conninfo
+
+        conninfo = safe_conninfo(self.url(), "DATABASE_URL", load_settings())
         try:
             connection = psycopg.connect(
-                self.url(), autocommit=True, connect_timeout=10, application_name="shop_platform"
+                conninfo, autocommit=True, connect_timeout=10, application_name="shop_platform"
             )
         except psycopg.OperationalError as error:
             raise ServiceError(
-                f"PostgreSQL cannot be reached ({type(error).__name__}). Check DATABASE_URL, or run "
+                f"PostgreSQL cannot be reached ({refusal(error)}). Check DATABASE_URL, or run "
                 "`shop-platform status` if the embedded server is used."
             ) from None
-        except psycopg.ProgrammingError:
-            raise ServiceError("DATABASE_URL is not a URL that PostgreSQL's client understands.") from None
         with connection:
             connection.execute("SELECT set_config('TimeZone', %s, false)", [self.time_zone])
             connection.autocommit = autocommit

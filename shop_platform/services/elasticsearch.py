@@ -11,6 +11,7 @@ from shop_platform.errors import SettingsError
 from shop_platform.services import account, elasticsearch_server
 from shop_platform.services.elasticsearch_jars import Progress, ensure_jars, pinned_version
 from shop_platform.services.process import ServiceStatus, server_lock
+from shop_platform.services.transport import require_safe_url, trusted_authorities
 from shop_platform.settings import Settings
 
 
@@ -39,14 +40,21 @@ def url(settings: Settings, progress: Progress | None = None) -> str:
     return found.url
 
 
-def client_options(settings: Settings) -> dict[str, Any]:
+def client_options(settings: Settings, variable: str = "ELASTICSEARCH_URL") -> dict[str, Any]:
     """Arguments for `Elasticsearch(...)`: where, who, and bounded patience. Credentials never stay inside a URL.
+
+    Args:
+        settings: where the node is, or where its data lies.
+        variable: the setting that the URL stands in, for messages.
 
     Raises:
         SettingsError: the URL, or the credentials beside it, can't be used; no secret is shown.
+        UnsafeConnectionError: it leads to another host without verified TLS, and no setting allows that.
         ServiceError: the embedded node can't be started.
     """
-    address = _parse(url(settings))
+    address = _parse(url(settings), variable)
+    if settings.elasticsearch_url is not None:
+        require_safe_url(address.without_credentials, variable, settings)
     return {
         "hosts": [address.without_credentials],
         "request_timeout": 60,
@@ -113,7 +121,7 @@ class _Address:
         return f"_Address({self.without_credentials!r})"
 
 
-def _parse(address: str) -> _Address:
+def _parse(address: str, variable: str) -> _Address:
     """Take a URL apart; the errors of the library that does it would show parts of a password."""
     try:
         parts = urlsplit(address.strip())
@@ -128,7 +136,7 @@ def _parse(address: str) -> _Address:
         or (parts.query or parts.fragment or "@" in parts.path)
     ):
         raise SettingsError(
-            "ELASTICSEARCH_URL must look like https://user:password@host:9200, with special characters of the "
+            f"{variable} must look like https://user:password@host:9200, with special characters of the "
             "password percent-encoded; or leave user and password out and set ELASTICSEARCH_USERNAME and "
             "ELASTICSEARCH_PASSWORD."
         )
@@ -162,7 +170,7 @@ def _tls(settings: Settings) -> dict[str, Any]:
     if not settings.elasticsearch_verify_certs:
         return {"verify_certs": False, "ssl_show_warn": False}
     if settings.elasticsearch_ca_certs is None:
-        return {"verify_certs": True}
+        return {"verify_certs": True, "ca_certs": str(trusted_authorities())}
     if not settings.elasticsearch_ca_certs.is_file():
         raise SettingsError(f"ELASTICSEARCH_CA_CERTS: there is no file {settings.elasticsearch_ca_certs}.")
     return {"verify_certs": True, "ca_certs": str(settings.elasticsearch_ca_certs)}

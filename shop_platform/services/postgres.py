@@ -13,6 +13,7 @@ from psycopg import sql
 from shop_platform.errors import ServiceError, SettingsError
 from shop_platform.services import account, postgres_server
 from shop_platform.services.process import ServiceStatus, server_lock
+from shop_platform.services.transport import safe_conninfo
 from shop_platform.settings import Settings
 
 #: Seconds for which a server that runs may refuse connections: while it recovers from the crash of a backend, say.
@@ -73,7 +74,7 @@ def status(settings: Settings) -> ServiceStatus:
         ServiceError: `SHOP_HOME` is somebody else's.
     """
     if settings.database_url is not None:
-        return _external_status(settings.database_url.get_secret_value())
+        return _external_status(settings.database_url.get_secret_value(), settings)
     folder = _folder(settings)
     server = postgres_server.find_ready(folder)
     return ServiceStatus(
@@ -94,15 +95,13 @@ def _start(settings: Settings, folder: Path) -> postgres_server.Server:
         return postgres_server.find_ready(folder) or postgres_server.start(folder)
 
 
-def _external_status(database_url: str) -> ServiceStatus:
-    try:
-        parts = psycopg.conninfo.conninfo_to_dict(database_url)
-    except psycopg.ProgrammingError:
-        raise SettingsError("DATABASE_URL is not a URL that PostgreSQL's client understands.") from None
+def _external_status(database_url: str, settings: Settings) -> ServiceStatus:
+    conninfo = safe_conninfo(database_url, "DATABASE_URL", settings)
+    parts = psycopg.conninfo.conninfo_to_dict(conninfo)
     host = quote(str(parts.get("host", "localhost")), safe=":,[]")
     where = f"postgresql://{host}:{parts.get('port', postgres_server.PORT)}/{quote(str(parts.get('dbname', '')))}"
     try:
-        with psycopg.connect(database_url, connect_timeout=5) as connection:
+        with psycopg.connect(conninfo, connect_timeout=5) as connection:
             number = connection.info.server_version
     except psycopg.Error:
         return ServiceStatus("postgres", embedded=False, running=False, url=where)

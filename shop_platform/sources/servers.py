@@ -20,6 +20,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from shop_platform.errors import SettingsError, SourceError
+from shop_platform.services.transport import refusal, safe_conninfo
 from shop_platform.settings import Settings
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def reading(settings: Settings) -> Iterator[psycopg.Connection[TupleRow]]:
     """A connection to the source's PostgreSQL, in one read-only transaction that sees one moment.
 
     Raises:
-        SettingsError: `SHOP_SOURCE_DATABASE_URL` is missing or no URL.
+        SettingsError: `SHOP_SOURCE_DATABASE_URL` is missing or no URL, or leads to another host without verified TLS.
         SourceError: the server can't be reached, or turns the role away. No message shows the URL.
     """
     if settings.source_database_url is None:
@@ -160,17 +161,15 @@ def reading(settings: Settings) -> Iterator[psycopg.Connection[TupleRow]]:
             "The mapping names tables of a PostgreSQL: set SHOP_SOURCE_DATABASE_URL to a URL of it, best of a role "
             "that may only read."
         )
+    address = settings.source_database_url.get_secret_value()
+    conninfo = safe_conninfo(address, "SHOP_SOURCE_DATABASE_URL", settings)
     try:
-        connection = psycopg.connect(
-            settings.source_database_url.get_secret_value(), connect_timeout=10, application_name="shop_platform source"
-        )
+        connection = psycopg.connect(conninfo, connect_timeout=10, application_name="shop_platform source")
     except psycopg.OperationalError as error:
         raise SourceError(
             f"The PostgreSQL of SHOP_SOURCE_DATABASE_URL can't be reached, or turns the role away "
-            f"({type(error).__name__}). Check host, port, database, role and password."
+            f"({refusal(error)}). Check host, port, database, role and password."
         ) from None
-    except psycopg.ProgrammingError:
-        raise SettingsError("SHOP_SOURCE_DATABASE_URL is not a URL that PostgreSQL's client understands.") from None
     with connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
@@ -207,7 +206,7 @@ def reading_documents(settings: Settings) -> Iterator[Elasticsearch]:
         }
     )
     try:
-        with Elasticsearch(**client_options(theirs)) as client:
+        with Elasticsearch(**client_options(theirs, "SHOP_SOURCE_ELASTICSEARCH_URL")) as client:
             yield client
     except (AuthenticationException, AuthorizationException):
         raise SourceError(

@@ -56,7 +56,7 @@ def test_an_api_key_and_a_certificate_authority_are_handed_on(tmp_path: Path) ->
 
 def test_a_user_and_password_beside_the_url_are_handed_on() -> None:
     settings = Settings.model_validate(
-        {"elasticsearch_url": "http://es", "elasticsearch_username": "u", "elasticsearch_password": "p"}
+        {"elasticsearch_url": "http://localhost", "elasticsearch_username": "u", "elasticsearch_password": "p"}
     )
     options = client_options(settings)
     assert options["basic_auth"] == ("u", "p")
@@ -64,12 +64,12 @@ def test_a_user_and_password_beside_the_url_are_handed_on() -> None:
 
 
 def test_verification_can_be_turned_off() -> None:
-    settings = Settings(elasticsearch_url="https://es", elasticsearch_verify_certs=False)
+    settings = Settings(elasticsearch_url="https://localhost", elasticsearch_verify_certs=False)
     assert client_options(settings)["verify_certs"] is False
 
 
 def test_patience_is_bounded() -> None:
-    options = client_options(Settings(elasticsearch_url="http://es"))
+    options = client_options(Settings(elasticsearch_url="http://localhost"))
     assert (options["request_timeout"], options["max_retries"], options["retry_on_timeout"]) == (60, 3, True)
 
 
@@ -79,7 +79,7 @@ def test_patience_is_bounded() -> None:
         {"elasticsearch_url": "https://es"},
         {"elasticsearch_url": "https://reader:p@es:1/a"},
         {"elasticsearch_url": "http://[::1]:9200", "elasticsearch_api_key": "key"},
-        {"elasticsearch_url": "https://es", "elasticsearch_verify_certs": False},
+        {"elasticsearch_url": "https://localhost", "elasticsearch_verify_certs": False},
     ],
 )
 def test_the_client_takes_the_options(changed: dict[str, object]) -> None:
@@ -94,7 +94,7 @@ def test_the_client_takes_the_options(changed: dict[str, object]) -> None:
         ({"elasticsearch_url": "https://"}, "must look like"),
         ({"elasticsearch_url": "https://es:99999"}, "must look like"),
         ({"elasticsearch_url": "https://u@es"}, "ELASTICSEARCH_PASSWORD"),
-        ({"elasticsearch_url": "http://es", "elasticsearch_username": "u"}, "ELASTICSEARCH_PASSWORD"),
+        ({"elasticsearch_url": "http://localhost", "elasticsearch_username": "u"}, "ELASTICSEARCH_PASSWORD"),
         ({"elasticsearch_url": "https://es", "elasticsearch_ca_certs": Path("nowhere.crt")}, "nowhere.crt"),
     ],
 )
