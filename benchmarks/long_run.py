@@ -21,7 +21,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from shop_platform.definitions import default_resources
+from shop_platform.automation import LABORATORY
+from shop_platform.definitions import build_defs, default_resources
 from shop_platform.demo import all_assets, conclude, materialise, run_refresh
 from shop_platform.resources.elasticsearch import ElasticsearchResource, write_bulk
 from shop_platform.resources.postgres import Connection, PostgresResource
@@ -107,19 +108,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(each.kept for each in grown) else 1
 
 
-def run_cycles(cycles: int, out: Console) -> list[Figures]:
+def run_cycles(cycles: int, out: Console, *, measuring: bool = True) -> list[Figures]:
     """Load the shop, then refresh it after new events and searches; figures after the load and after each cycle.
+
+    Args:
+        cycles: how many.
+        out: where the figures of each cycle go.
+        measuring: whether the queries are measured, too, first and whenever the shop has grown by a tenth.
 
     Raises:
         RuntimeError: a refresh failed, or left new data out.
     """
-    from shop_platform.definitions import build_defs
-
     quiet, resources = Console(quiet=True), default_resources()
     postgres, logs = resources["postgres"], resources["elasticsearch"]
     postgres.migrate()
     defs = build_defs(resources)
-    if conclude(out, materialise(quiet, defs, all_assets(defs))):
+    assets = [each for each in all_assets(defs) if measuring or each not in LABORATORY]
+    if conclude(out, materialise(quiet, defs, assets)):
         raise RuntimeError("The shop could not be loaded.")
     found = [figures(postgres, logs)]
     for cycle in range(1, cycles + 1):
