@@ -7,6 +7,7 @@ import dagster as dg
 from shop_platform.alerts import current_troubles, tell
 from shop_platform.changes import consumed_state, event_state
 from shop_platform.commerce.by_month import BY_MONTH
+from shop_platform.housekeeping import forget_runs
 from shop_platform.loaded import loaded_states
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
@@ -263,6 +264,23 @@ def alerts(context: dg.SensorEvaluationContext, shop: ShopResource) -> dg.SkipRe
     return dg.SkipReason(" ".join(new) or f"Nothing new is wrong; {len(troubles)} troubles last.")
 
 
+@dg.sensor(
+    name="housekeeping",
+    minimum_interval_seconds=600,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="More runs than SHOP_KEEP_RUNS: the oldest are forgotten, but for those that made what stands.",
+)
+def housekeeping(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Keep Dagster's history to its size."""
+    if context.repository_def is None:
+        raise AssertionError("Dagster gives a sensor its repository")
+    graph = context.repository_def.asset_graph
+    forgotten = forget_runs(
+        context.instance, graph.materializable_asset_keys, graph.asset_check_keys, load_settings().keep_runs
+    )
+    return dg.SkipReason(f"{forgotten} old runs were forgotten.")
+
+
 jobs = [everything, nightly, *part_jobs]
 sensors: list[dg.SensorDefinition] = [
     source_refresh,
@@ -271,4 +289,5 @@ sensors: list[dg.SensorDefinition] = [
     segmentation_refresh,
     report_refresh,
     alerts,
+    housekeeping,
 ]

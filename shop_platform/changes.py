@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shop_platform.resources.postgres import Connection
+from shop_platform.errors import DataError
+from shop_platform.resources.postgres import Connection, PostgresResource
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,38 @@ class EventState:
 
 
 def event_state(connection: Connection) -> EventState:
-    """State of `events` as the caller's snapshot sees it."""
-    row = connection.execute("SELECT count(*), coalesce(max(change_id), 0) FROM ops.event_changes").fetchone()
+    """State of `events` as the caller's snapshot sees it: what is in the log, and what was removed from it."""
+    row = connection.execute(
+        "SELECT changes + (SELECT count(*) FROM ops.event_changes),"
+        " greatest(last_change, (SELECT max(change_id) FROM ops.event_changes)) FROM ops.event_changes_before"
+    ).fetchone()
     if row is None:
-        raise AssertionError("an aggregate without GROUP BY returns one row")
+        raise DataError(
+            "ops.event_changes_before has lost its row, which says what was removed from ops.event_changes: INSERT INTO"
+            " ops.event_changes_before VALUES (0, 0), then materialise everything again."
+        )
     return EventState(row[0], row[1])
+
+
+def prune_changes(postgres: PostgresResource) -> int:
+    """Remove from the log what is in it, and go on counting it; returns how many rows went.
+
+    No state moves by it: not that of who looks meanwhile, nor that which a consumer has noted, whether or not it has
+    taken these changes in. A change that commits later with a lower change_id still raises the number.
+    """
+    with postgres.connect() as connection:
+        # One at a time, so that each row is counted once. READ COMMITTED: the next statement sees what the one before
+        # us has removed.
+        connection.execute("SELECT FROM ops.event_changes_before FOR UPDATE")
+        row = connection.execute(
+            "WITH gone AS (DELETE FROM ops.event_changes RETURNING change_id),"
+            " counted AS (SELECT count(*) AS rows, coalesce(max(change_id), 0) AS last FROM gone)"
+            " UPDATE ops.event_changes_before SET changes = changes + rows, last_change = greatest(last_change, last)"
+            " FROM counted RETURNING rows"
+        ).fetchone()
+    with postgres.connect(autocommit=True) as connection:
+        connection.execute("VACUUM (SKIP_LOCKED) ops.event_changes, ops.event_changes_before")
+    return int(row[0]) if row else 0
 
 
 def consumed_state(connection: Connection, consumer: str) -> EventState | None:

@@ -25,6 +25,10 @@ class DataError(ShopPlatformError):
     """Stored data breaks a promise that the platform makes about it."""
 
 
+class SchemaError(DataError):
+    """The database's schema, or an index, is of another version than this platform, or can't be brought to it."""
+
+
 class MeasurementError(ShopPlatformError):
     """Two measurements can't be compared honestly."""
 

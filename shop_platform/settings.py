@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shop_platform.errors import SettingsError
+from shop_platform.handwritten import known_zone
 from shop_platform.hosts import OR_ALLOW, is_safe_web_address
 
 Count = Annotated[int, Field(ge=1)]
@@ -150,6 +150,12 @@ class Settings(BaseSettings):
         description="The benchmarks run again once `events` has grown by this share since they last ran.",
     )
 
+    keep_runs: Count = Field(
+        1_000,
+        description="How many of Dagster's runs are kept, with their events and logs; those that made what stands stay "
+        "as well.",
+    )
+
     queries: Path | None = Field(
         None,
         description="Folder of .sql files, each a query of yours that is measured and advised on like the dashboard's.",
@@ -221,16 +227,16 @@ class Settings(BaseSettings):
     @field_validator("home", mode="after")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+        try:
+            return value.expanduser().resolve()
+        except RuntimeError as error:  # ~somebody, who has no home
+            raise ValueError(str(error)) from error
 
     @field_validator("time_zone")
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
         if value is not None:
-            try:
-                ZoneInfo(value)
-            except (ZoneInfoNotFoundError, ValueError) as error:
-                raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/London") from error
+            known_zone(value)
         return value
 
 

@@ -39,8 +39,15 @@ def read_sql(relative: str) -> SqlFile:
 
 
 def parse_sql(path: Path) -> SqlFile:
-    """Read any SQL file, in UTF-8."""
-    text = path.read_text(encoding="utf-8")
+    """Read any SQL file, in UTF-8.
+
+    Raises:
+        SettingsError: it can't be read, or is no UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} can't be read as a text in UTF-8: {error}.") from error
     lines = text.splitlines()
     count = next((i for i, line in enumerate(lines) if not line.startswith("--")), len(lines))
     header = "\n".join(line.removeprefix("--").strip() for line in lines[:count])

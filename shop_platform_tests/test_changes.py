@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 
-from shop_platform.changes import EventState, consumed_state, event_state, mark_consumed
+from shop_platform.changes import EventState, consumed_state, event_state, mark_consumed, prune_changes
 from shop_platform.resources.postgres import PostgresResource
 
 SETUP = """
@@ -56,3 +59,59 @@ def test_what_a_consumer_took_in_is_remembered(postgres: PostgresResource) -> No
         mark_consumed(connection, "summaries", EventState(1, 1))
         mark_consumed(connection, "summaries", EventState(3, 7))
         assert consumed_state(connection, "summaries") == EventState(3, 7)
+
+
+def test_removing_rows_of_the_log_moves_no_state(postgres: PostgresResource) -> None:
+    with postgres.connect() as connection:
+        connection.execute(SETUP)
+        connection.execute(EVENT)
+    with postgres.connect() as reader:
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        before = event_state(reader)
+        assert prune_changes(postgres) == 2  # the user, the event
+        assert event_state(reader) == before
+        reader.commit()
+        assert event_state(reader) == before
+        assert reader.execute("SELECT count(*) FROM ops.event_changes").fetchone() == (0,)
+        reader.execute(EVENT)
+        assert event_state(reader) == EventState(before.changes + 1, before.last_change + 1)
+
+
+def test_a_change_that_commits_after_later_ones_were_removed_moves_the_state(postgres: PostgresResource) -> None:
+    with postgres.connect() as connection:
+        connection.execute(SETUP)
+    with postgres.connect() as late:
+        late.execute(EVENT)
+        with postgres.connect() as early:
+            early.execute(EVENT)
+        prune_changes(postgres)
+        with postgres.connect() as reader:
+            seen = event_state(reader)
+    with postgres.connect() as reader:
+        assert event_state(reader) == EventState(seen.changes + 1, seen.last_change)
+
+
+def test_rows_are_counted_once_however_many_remove_them_while_others_write(postgres: PostgresResource) -> None:
+    with postgres.connect() as connection:
+        connection.execute(SETUP)
+    together = Barrier(4)
+
+    def write(_: int) -> int:
+        together.wait()
+        for _ in range(25):
+            with postgres.connect() as connection:
+                connection.execute(EVENT)
+        return 0
+
+    def prune(_: int) -> int:
+        together.wait()
+        return sum(prune_changes(postgres) for _ in range(25))
+
+    with ThreadPoolExecutor(4) as threads:
+        written = [threads.submit(write, each) for each in range(2)]
+        pruned = [threads.submit(prune, each) for each in range(2)]
+        removed = sum(each.result() for each in (*written, *pruned))
+    with postgres.connect() as connection:
+        assert event_state(connection).changes == 51  # the user, fifty events
+        row = connection.execute("SELECT count(*) FROM ops.event_changes").fetchone()
+        assert row == (51 - removed,)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import psycopg
 
 from shop_platform import sqlfiles
 from shop_platform.errors import DataError, SettingsError
+from shop_platform.handwritten import parse_toml
 from shop_platform.resources.postgres import Connection
 
 #: Names of the dashboard's queries; each has a twin `<name>_from_summary` with the same answer.
@@ -134,8 +134,8 @@ def read_query(path: Path, twin: Path | None) -> Query:
 def _parameters(path: Path, header: str) -> dict[str, Any]:
     lines = [line.removeprefix(_PARAMETER).strip() for line in header.splitlines() if line.startswith(_PARAMETER)]
     try:
-        return tomllib.loads("\n".join(lines))
-    except tomllib.TOMLDecodeError as error:
+        return parse_toml("\n".join(lines))
+    except ValueError as error:
         raise DataError(
             f'{path}: a parameter is written as in TOML, -- Parameter: user_id = "u0042" or 7 or 2025-01-31 ({error}).'
         ) from error

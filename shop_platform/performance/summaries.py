@@ -10,7 +10,7 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from shop_platform import sqlfiles
-from shop_platform.changes import EventState, event_state, mark_consumed
+from shop_platform.changes import EventState, event_state, mark_consumed, prune_changes
 from shop_platform.errors import DataError
 from shop_platform.performance.indexes import LIVE
 from shop_platform.performance.queries import answer, dashboard_queries, rows_fingerprint
@@ -215,7 +215,8 @@ def _one(connection: Connection, query: str) -> int:
 
 
 def _vacuum(postgres: PostgresResource, done: Refresh) -> None:
-    """Take away the dead rows that a refresh leaves; after a rebuild, those of all summaries."""
+    """Take away the dead rows that a refresh leaves, after a rebuild those of all summaries; and the log of changes."""
+    prune_changes(postgres)
     with postgres.connect(autocommit=True) as connection:
         connection.execute("VACUUM (SKIP_LOCKED) ops.event_log, ops.product_log")
         if done.rebuilt is not None:

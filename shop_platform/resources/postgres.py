@@ -11,14 +11,12 @@ from dagster import ConfigurableResource, InitResourceContext
 from psycopg.rows import TupleRow
 
 from shop_platform import sqlfiles
-from shop_platform.errors import DataError, ServiceError
+from shop_platform.errors import ServiceError
+from shop_platform.resources.migrating import migrate
 from shop_platform.settings import load_settings
 
 Connection = psycopg.Connection[TupleRow]
 Params = dict[str, Any] | Sequence[Any]
-
-#: Transaction-level advisory lock keys; one writer a name at a time.
-MIGRATE_LOCK = 7_301_001
 
 
 class PostgresResource(ConfigurableResource[Any]):
@@ -72,28 +70,11 @@ class PostgresResource(ConfigurableResource[Any]):
         self.migrate()
 
     def migrate(self) -> None:
-        """Bring the database's schema up to this version; does nothing when it already is.
+        """Bring the database's schema up to this version, whole or not at all; only reads where it already is.
 
         Raises:
-            DataError: the database was migrated by a newer version of the platform.
+            SchemaError: the database was migrated by a newer version of the platform, an applied migration has changed
+                since, or one can't be applied.
         """
-        files = sqlfiles.list_sql("schema")
         with self.connect() as connection:
-            connection.execute("SET LOCAL lock_timeout = '60s'")
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
-            connection.execute("CREATE SCHEMA IF NOT EXISTS ops")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS ops.migrations"
-                " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-            )
-            applied = {row[0] for row in connection.execute("SELECT name FROM ops.migrations")}
-            unknown = sorted(applied - {file.name for file in files})
-            if unknown:
-                raise DataError(
-                    f"The database holds migrations that this version does not know: {', '.join(unknown)}. "
-                    "It was used by a newer shop_platform; upgrade this one."
-                )
-            for file in files:
-                if file.name not in applied:
-                    connection.execute(file.text)
-                    connection.execute("INSERT INTO ops.migrations (name) VALUES (%s)", [file.name])
+            migrate(connection, sqlfiles.list_sql("schema"))

@@ -4,7 +4,7 @@ import datetime as dt
 
 import dagster as dg
 
-from shop_platform.changes import event_state, mark_consumed
+from shop_platform.changes import event_state, mark_consumed, prune_changes
 from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.records import write_record
 from shop_platform.resources.postgres import Connection, PostgresResource
@@ -114,6 +114,7 @@ def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResou
             }
             write_record(connection, RECORD, context.run.run_id, record)
             mark_consumed(connection, "cohort_retention", state)
+    prune_changes(postgres)
     context.log.info(
         "%d cells from %d users; %d of them counted anew.", len(cells), basis.users, refreshed.users_recounted
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shop_platform.errors import DataError
+from shop_platform.errors import DataError, SchemaError
 from shop_platform.resources.elasticsearch import alias_target, create_index, snapshot, write_bulk
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ ALIAS = "search_embeddings"
 
 #: Raised when the mapping changes: the embeddings then go into another index.
 MAPPING_VERSION = 2
+
+#: Noted on the index, whose name tells nobody which version it is of.
+_META = {"shop_platform": {"mapping_version": MAPPING_VERSION}}
 
 #: Origin of a text: a search of somebody's, or an example phrase of a segment. kNN search filters on the first.
 SEARCH, PROTOTYPE = "search", "prototype"
@@ -57,10 +60,16 @@ def ensure_index(client: Elasticsearch, prefix: str, model: str, dimensions: Cal
         prefix: of the names of indexes.
         model: name of the model.
         dimensions: of its vectors; asked only where the index is missing, since that may load the model.
+
+    Raises:
+        SchemaError: a newer version of the platform has made the index that is published; nothing was written.
     """
     index = index_of(prefix, model)
-    if alias_target(client, f"{prefix}{ALIAS}") == index:
+    published = alias_target(client, f"{prefix}{ALIAS}")
+    if published == index:
         return False
+    if published is not None:
+        _refuse_newer(client, published)
     # What a killed run by another model left behind: only one index can be written through an alias.
     for name in client.options(ignore_status=404).indices.get_alias(name=_loading(prefix)).body:
         if name.startswith(f"{prefix}{ALIAS}-") and name != index:
@@ -75,8 +84,18 @@ def ensure_index(client: Elasticsearch, prefix: str, model: str, dimensions: Cal
             # The same as bytes: read back exactly, and twenty times as fast as 384 numbers in JSON.
             "vector": {"type": "binary"},
         }
-        create_index(client, index, _loading(prefix), {"dynamic": "strict", "properties": properties})
+        create_index(client, index, _loading(prefix), {"dynamic": "strict", "_meta": _META, "properties": properties})
     return True
+
+
+def _refuse_newer(client: Elasticsearch, index: str) -> None:
+    mapping = client.indices.get_mapping(index=index)[index]["mappings"]
+    found = mapping.get("_meta", {}).get("shop_platform", {}).get("mapping_version", MAPPING_VERSION)
+    if found > MAPPING_VERSION:
+        raise SchemaError(
+            f"The index {index} was made by a newer shop_platform, with version {found} of its mapping, where this one "
+            f"knows version {MAPPING_VERSION}: upgrade this one, or use another Elasticsearch. Nothing was written."
+        )
 
 
 def publish_index(client: Elasticsearch, prefix: str, model: str) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shop_platform.errors import DataError
+from shop_platform.errors import DataError, SchemaError
 from shop_platform.progress import TOLD_EVERY, Advance, track
 from shop_platform.quarantine import refuse_over_threshold
 from shop_platform.resources.elasticsearch import alias_target, create_index, snapshot, write_bulk
@@ -95,6 +95,7 @@ def load_logs(client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list)
         RefusedLoadError: too many rows break the contract.
         DataError: the logs are another shop's, or hold documents of others that a new mapping would lose;
             Elasticsearch refuses more than a hundredth of the rows.
+        SchemaError: a newer version of the platform has made the index; nothing was written.
     """
     alias = f"{prefix}{ALIAS}"
     fingerprint = f"{MAPPING_VERSION}:{shop.source.fingerprint()}"
@@ -106,6 +107,7 @@ def load_logs(client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list)
             "Elasticsearch, or remove that alias."
         )
     if old is not None and made:
+        _refuse_newer(old, made)
         _drop_leftovers(client, alias, keep=old)
         # A load that was killed may have left it closed for writing, or without refreshes.
         client.indices.put_settings(index=old, settings={"index.blocks.write": None, "index.refresh_interval": None})
@@ -125,6 +127,15 @@ def load_logs(client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list)
     _switch(client, alias, old, new)
     _drop_leftovers(client, alias, keep=new)
     return load
+
+
+def _refuse_newer(index: str, made: Mapping[str, Any]) -> None:
+    found = made["fingerprint"].partition(":")[0]
+    if int(found) > MAPPING_VERSION:
+        raise SchemaError(
+            f"The index {index} was made by a newer shop_platform, with version {found} of its mapping, where this one "
+            f"knows version {MAPPING_VERSION}: upgrade this one, or use another Elasticsearch. Nothing was written."
+        )
 
 
 def _write(client: Elasticsearch, index: str, alias: str, shop: Shop, keep: Keep) -> LogLoad:

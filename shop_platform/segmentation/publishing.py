@@ -115,9 +115,14 @@ def replace_segments(connection: Connection, told: Told, only: Iterable[str] | N
 
 
 def store_model(connection: Connection, version: str, artefact: bytes) -> None:
-    """Keep a model, in the caller's transaction."""
+    """Keep a model and the one in use until now, in the caller's transaction; those before them go."""
     connection.execute(
         "INSERT INTO ops.segment_models (version, artefact) VALUES (%s, %s) ON CONFLICT DO NOTHING", [version, artefact]
+    )
+    connection.execute(
+        "DELETE FROM ops.segment_models WHERE version <> %s AND version NOT IN"
+        " (SELECT record ->> 'version' FROM analytics.records WHERE name = 'user_segments')",
+        [version],
     )
 
 

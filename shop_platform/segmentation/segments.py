@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shop_platform.errors import SettingsError
+from shop_platform.handwritten import parse_toml
 from shop_platform.segmentation.queries import normalise
 from shop_platform.settings import load_settings
 
@@ -37,8 +37,8 @@ def load_segments(path: Path | None = None) -> tuple[Segment, ...]:
     """
     path = path or load_settings().segments or Path(__file__).with_name("segments.toml")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise SettingsError(f"Segments cannot be read from {path}: {error}.") from error
     if unknown := sorted(content.keys() - {"segments"}):
         raise SettingsError(f"{path} holds {', '.join(unknown)}; it takes tables [[segments]] alone.")

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import shutil
 import tempfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,16 +97,16 @@ def in_utf8(path: Path, encoding: str, folder: Path) -> Path:
         SourceError: the file is not of that encoding.
     """
     place = Path(tempfile.mkdtemp(dir=folder)) / path.name.removesuffix(".gz")
-    decoder = codecs.getincrementaldecoder(encoding)()
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
+        decoder = codecs.getincrementaldecoder(encoding)()
         with opener(path, "rb") as source, place.open("w", encoding="utf-8", newline="") as target:
             while chunk := source.read(_CHUNK):
                 target.write(decoder.decode(chunk))
             target.write(decoder.decode(b"", final=True))
-    except (UnicodeDecodeError, OSError, EOFError) as error:
+    except (UnicodeError, LookupError, OSError, EOFError, zlib.error) as error:
         shutil.rmtree(place.parent)
-        told = f"it is no {encoding}" if isinstance(error, UnicodeDecodeError) else str(error)
+        told = f"it is no {encoding}" if isinstance(error, UnicodeError) else str(error)
         raise SourceError(f"{path} can't be read as [files] encodings says: {told}.") from None
     return place
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shop_platform.errors import SourceError
+from shop_platform.handwritten import known_zone, parse_toml
 from shop_platform.settings import SCALES
 from shop_platform.sources.base import QUARANTINE_AT_MOST
 from shop_platform.sources.synthetic import shop_name
@@ -20,14 +18,6 @@ _TAKEN = (*map(shop_name, SCALES), "postgres", "template0", "template1")
 
 #: SQL in DuckDB's dialect.
 Expression = Annotated[str, Field(min_length=1)]
-
-
-def _zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"{name!r} is no IANA time zone") from error
-    return name
 
 
 def _free_name(name: str) -> str:
@@ -44,8 +34,9 @@ def _relative(pattern: str) -> str:
 
 def _codec(name: str) -> str:
     try:
-        codecs.lookup(name)
-    except LookupError as error:
+        # Looking it up is not enough: Python also knows codecs of bytes, such as hex.
+        "".encode(name)
+    except (LookupError, ValueError) as error:
         raise ValueError(f"{name!r} is no encoding that Python knows, such as latin-1 or utf-16") from error
     return name
 
@@ -70,8 +61,8 @@ class ShopSection(_Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$"), AfterValidator(_free_name)]
     title: str
-    time_zone: Annotated[str, AfterValidator(_zone)] = "UTC"
-    naive_times: Annotated[str, AfterValidator(_zone)] | None = None
+    time_zone: Annotated[str, AfterValidator(known_zone)] = "UTC"
+    naive_times: Annotated[str, AfterValidator(known_zone)] | None = None
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "EUR"
     searchers_are_users: bool = True
     quarantine_at_most: Annotated[float, Field(ge=0, le=1)] = QUARANTINE_AT_MOST
@@ -279,12 +270,12 @@ def read_mapping(path: Path) -> Mapping:
             the message names the file and each such key.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SourceError(
             f"There is no file {path}: give the path of a mapping, such as examples/online_retail.toml."
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise SourceError(f"{path} can't be read as TOML: {error}.") from error
     try:
         return Mapping.model_validate(content)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shop_platform.errors import DataError
+from shop_platform.errors import DataError, SchemaError
 from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.segmentation import embeddings
 from shop_platform.segmentation.embeddings import (
     PROTOTYPE,
     SEARCH,
@@ -125,3 +126,26 @@ def test_many_vectors_are_quantised_for_search_and_read_back_exactly(
         mapping = client.indices.get_mapping(index=index_of(prefix, "model"))[index_of(prefix, "model")]
         assert mapping["mappings"]["properties"]["embedding"]["index_options"]["type"] == "int8_hnsw"
         assert (read_vectors(client, prefix, "model", TEXTS[:60]) == vectors).all()
+
+
+def test_an_older_platform_leaves_the_index_of_a_newer_one_alone_and_a_newer_replaces_the_older(
+    elasticsearch: ElasticsearchResource,
+) -> None:
+    prefix = elasticsearch.index_prefix
+    with elasticsearch.client() as client:
+        with pytest.MonkeyPatch.context() as newer:
+            newer.setattr(embeddings, "MAPPING_VERSION", 3)
+            newer.setattr(embeddings, "_META", {"shop_platform": {"mapping_version": 3}})
+            ensure_index(client, prefix, "model", lambda: 384)
+            publish_index(client, prefix, "model")
+        before = client.indices.get(index=f"{prefix}*").body
+        with pytest.raises(SchemaError, match="made by a newer shop_platform, with version 3"):
+            ensure_index(client, prefix, "model", lambda: 384)
+        assert client.indices.get(index=f"{prefix}*").body == before
+        with pytest.MonkeyPatch.context() as newest:
+            newest.setattr(embeddings, "MAPPING_VERSION", 4)
+            assert ensure_index(client, prefix, "model", lambda: 384)
+            publish_index(client, prefix, "model")
+        after = client.indices.get(index=f"{prefix}*").body
+        assert len(after) == 1
+        assert after.keys() != before.keys()

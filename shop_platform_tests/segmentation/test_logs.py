@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pytest
 
-from shop_platform.errors import DataError
+from shop_platform.errors import DataError, SchemaError
 from shop_platform.quarantine import RefusedLoadError
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.segmentation import logs
@@ -287,3 +287,16 @@ def test_the_state_counts_documents_and_those_with_a_segment(elasticsearch: Elas
         state = log_state(client, elasticsearch.index_prefix, "e", [])
     assert (state.total, state.segmented) == (2, 1)
     assert str(state).startswith("2:1:")
+
+
+def test_an_older_platform_leaves_the_index_of_a_newer_one_alone(elasticsearch: ElasticsearchResource) -> None:
+    with pytest.MonkeyPatch.context() as newer:
+        newer.setattr(logs, "MAPPING_VERSION", logs.MAPPING_VERSION + 1)
+        load(elasticsearch, LogSource())
+    before = documents(elasticsearch)
+    for source in (LogSource(), LogSource([search(query="rug")], version="2")):
+        with pytest.raises(SchemaError, match="made by a newer shop_platform, with version 2"):
+            load(elasticsearch, source)
+    assert documents(elasticsearch) == before
+    with elasticsearch.client() as client:
+        assert len(client.indices.get(index=f"{elasticsearch.index_prefix}*")) == 1
