@@ -9,9 +9,13 @@ from typing import Any
 import psycopg
 from dagster import ConfigurableResource, InitResourceContext
 from psycopg.rows import TupleRow
+from pydantic import PrivateAttr
 
 from shop_platform import sqlfiles
 from shop_platform.errors import DataError, ServiceError
+from shop_platform.processes import note_process
+from shop_platform.resources.locks import be_the_only_one
+from shop_platform.resources.patience import naming_outages, open_connection
 from shop_platform.settings import load_settings
 
 Connection = psycopg.Connection[TupleRow]
@@ -34,6 +38,7 @@ class PostgresResource(ConfigurableResource[Any]):
 
     database: str = "shop"
     time_zone: str = "UTC"
+    _known: bool = PrivateAttr(default=False)
 
     def url(self) -> str:
         """A libpq URL; starts the embedded server where `DATABASE_URL` is unset."""
@@ -46,13 +51,14 @@ class PostgresResource(ConfigurableResource[Any]):
         """A connection in the shop's time zone; commits when the block ends well, rolls back otherwise.
 
         Raises:
-            ServiceError: the server can't be reached. The driver's message is not shown, since for a malformed
-                URL it holds the password.
+            ServiceError: the server can't be reached, is lost within the block, or ends a statement. The driver's
+                message is not shown where the server can't be reached: for a malformed URL it holds the password.
+            StorageError: the server has run out of room.
         """
+        settings = load_settings()
         try:
-            connection = psycopg.connect(
-                self.url(), autocommit=True, connect_timeout=10, application_name="shop_platform"
-            )
+            connection, address = open_connection(self.url(), known=self._known)
+            self._known = True
         except psycopg.OperationalError as error:
             raise ServiceError(
                 f"PostgreSQL cannot be reached ({type(error).__name__}). Check DATABASE_URL, or run "
@@ -60,25 +66,26 @@ class PostgresResource(ConfigurableResource[Any]):
             ) from None
         except psycopg.ProgrammingError:
             raise ServiceError("DATABASE_URL is not a URL that PostgreSQL's client understands.") from None
-        with connection:
-            connection.execute("SELECT set_config('TimeZone', %s, false)", [self.time_zone])
+        with naming_outages(), connection:
+            connection.prepare(address, settings.silence, self.time_zone, settings.statement_timeout)
             connection.autocommit = autocommit
             yield connection
 
-    def setup_for_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002  Dagster's signature
-        """Make sure, once a run, that the schema is there."""
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Note, once a run, in which process it is, and make sure that the schema is there."""
+        note_process(context.instance, context.run)
         self.migrate()
 
     def migrate(self) -> None:
         """Bring the database's schema up to this version; does nothing when it already is.
 
         Raises:
+            BusyError: another process has been at it for too long.
             DataError: the database was migrated by a newer version of the platform.
         """
         files = sqlfiles.list_sql("schema")
         with self.connect() as connection:
-            connection.execute("SET LOCAL lock_timeout = '60s'")
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
+            be_the_only_one(connection, MIGRATE_LOCK, "bringing the schema up to date")
             connection.execute("CREATE SCHEMA IF NOT EXISTS ops")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS ops.migrations"

@@ -92,6 +92,7 @@ def test_the_refresh_notes_which_changes_of_events_it_holds(random_shop: Postgre
         assert consumed_state(connection, CONSUMER) == event_state(connection)
 
 
+@pytest.mark.fault
 def test_readers_never_see_empty_or_mixed_summaries(
     random_shop: PostgresResource, readers: list[tuple[int, ...]]
 ) -> None:
@@ -113,6 +114,7 @@ def test_readers_never_see_empty_or_mixed_summaries(
     assert set(readers) <= expected
 
 
+@pytest.mark.fault
 def test_a_rebuild_that_is_killed_leaves_the_old_summaries_and_the_next_succeeds(
     random_shop: PostgresResource,
 ) -> None:
