@@ -39,7 +39,7 @@ test: setup ## Run every test against real servers.
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 test-faults: setup ## Inject every fault that something is promised about; half an hour.
-	$(BIN)/pytest -m fault --numprocesses 2 --dist loadscope
+	$(BIN)/pytest -m fault --numprocesses 2 --dist worksteal
 
 check: setup ## Format, lint and types.
 	$(BIN)/ruff format --check .

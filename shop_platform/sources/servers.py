@@ -207,7 +207,8 @@ def reading_documents(settings: Settings) -> Iterator[Elasticsearch]:
         }
     )
     try:
-        with Elasticsearch(**client_options(theirs)) as client:
+        # Somebody waits for the answer whether it is there.
+        with Elasticsearch(**client_options(theirs) | {"max_retries": 3}) as client:
             yield client
     except (AuthenticationException, AuthorizationException):
         raise SourceError(

@@ -48,10 +48,9 @@ def search_proxy(elasticsearch: ElasticsearchResource) -> Iterator[Proxy]:  # no
     secret = load_settings().elasticsearch_url
     assert secret is not None
     address = urlsplit(secret.get_secret_value())
-    with Proxy((str(address.hostname), int(address.port or 80))) as proxy:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("ELASTICSEARCH_URL", f"http://127.0.0.1:{proxy.port}")
-            yield proxy
+    with Proxy((str(address.hostname), int(address.port or 80))) as proxy, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ELASTICSEARCH_URL", f"http://127.0.0.1:{proxy.port}")
+        yield proxy
 
 
 @pytest.fixture

@@ -54,13 +54,18 @@ def test_the_second_of_two_stops_and_names_the_first(
 
 @LOCKS
 def test_a_holder_that_is_killed_in_the_middle_of_a_statement_frees_the_lock(
-    postgres: PostgresResource, key: int, take: Callable[[Connection], None], what: str
+    postgres: PostgresResource,
+    monkeypatch: pytest.MonkeyPatch,
+    key: int,
+    take: Callable[[Connection], None],
+    what: str,
 ) -> None:
     assert what
+    monkeypatch.setenv("SHOP_WAIT_FOR_RUN", "40")
     with child(keep_busy, os.environ, key) as holder:
         assert holder.hear() == "held"
         holder.kill()
-        # Its statement would go on for ten minutes, which is as long as we would wait.
+        # Its statement would go on for ten minutes.
         with postgres.connect() as connection:
             take(connection)
             slept = (

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from shop_platform.changes import consumed_state, event_state
-from shop_platform.errors import DataError
+from shop_platform.errors import DataError, ServiceError
 from shop_platform.performance.laboratory import fingerprint_table
 from shop_platform.performance.queries import answer, dashboard_queries
 from shop_platform.performance.summaries import ANALYTICS, CONSUMER, SUMMARIES, refresh_summaries
@@ -137,7 +137,7 @@ def test_a_rebuild_that_is_killed_leaves_the_old_summaries_and_the_next_succeeds
         try:
             done = refresh_summaries(random_shop)
             assert done.rebuilt is None
-        except psycopg.OperationalError as error:
+        except ServiceError as error:
             failures.append(error)
 
     with random_shop.connect() as gate, random_shop.connect(autocommit=True) as admin:
