@@ -134,7 +134,7 @@ def open_connection(url: str, *, known: bool) -> tuple[PatientConnection, str]:
         try:
             return PatientConnection.connect(address, autocommit=True)
         except psycopg.OperationalError as error:
-            if known or pq.PGconn.ping(address.encode()) == pq.Ping.REJECT:
+            if known or pq.PGconn.ping(make_conninfo(address, connect_timeout=2).encode()) == pq.Ping.REJECT:
                 raise _StillStartingError from error
             raise
 

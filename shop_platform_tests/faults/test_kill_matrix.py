@@ -30,7 +30,7 @@ ROUNDS = (2, 3)
 IN_ELASTICSEARCH = ("user_logs", "search_embeddings", "user_segments", "segmented_user_logs", "segment_profiles")
 
 #: What `make test` tries: of each kind of store one or two.
-SOME = ("users", "activity_summaries", "cohort_retention", "user_logs")
+SOME = ("users", "activity_summaries", "user_logs")
 
 #: Kills something that a run needs, or the run itself.
 Kill = Callable[[Child, Settings], None]

@@ -131,6 +131,7 @@ def test_elasticsearch_that_is_killed_in_the_middle_of_a_load_ends_it_by_name_an
     assert (done.documents, done.rows_loaded, done.own) == (9_000, 9_000, 9_000)
 
 
+@pytest.mark.exhaustive
 def test_elasticsearch_that_is_back_soon_after_it_was_killed_is_gone_on_with(
     elasticsearch: ElasticsearchResource, servers: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
