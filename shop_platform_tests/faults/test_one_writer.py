@@ -25,6 +25,9 @@ from ..test_automation import tick
 from .children import child, keep_busy, load_and_wait, materialise
 from .shops import shop_of_events, tables
 
+#: Sessions in the middle of the long statement of `keep_busy`.
+AT_WORK = "FROM pg_stat_activity WHERE state = 'active' AND query = 'SELECT pg_sleep(600)' AND pid <> pg_backend_pid()"
+
 LOCKS = pytest.mark.parametrize(
     ("key", "take", "what"),
     [
@@ -64,14 +67,13 @@ def test_a_holder_that_is_killed_in_the_middle_of_a_statement_frees_the_lock(
     monkeypatch.setenv("SHOP_WAIT_FOR_RUN", "40")
     with child(keep_busy, os.environ, key) as holder:
         assert holder.hear() == "held"
+        with postgres.connect(autocommit=True) as connection:
+            until(connection, f"SELECT count(*) > 0 {AT_WORK}")
         holder.kill()
         # Its statement would go on for ten minutes.
         with postgres.connect() as connection:
             take(connection)
-            slept = (
-                "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()"
-            )
-            assert connection.execute(slept).fetchone() == (0,)
+            assert connection.execute(f"SELECT count(*) {AT_WORK}").fetchone() == (0,)  # type: ignore[call-overload]
 
 
 def test_of_two_loads_at_once_the_second_waits_and_both_are_whole(postgres: PostgresResource) -> None:
