@@ -16,7 +16,7 @@ export SHOP_DATA := $(or $(DATA),$(SHOP_DATA))
 export SHOP_SCALE := $(or $(SCALE),$(SHOP_SCALE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench format ui down clean lock
+.PHONY: help setup demo test test-faults check bench format ui down clean lock
 
 help: ## Show what can be asked for.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +37,9 @@ demo: setup ## Run the whole platform and print what it found.
 
 test: setup ## Run every test against real servers.
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --cov --cov-report=term:skip-covered
+
+test-faults: setup ## Inject every fault that something is promised about; half an hour.
+	$(BIN)/pytest -m fault --numprocesses 2 --dist worksteal
 
 check: setup ## Format, lint and types.
 	$(BIN)/ruff format --check .

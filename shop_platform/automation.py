@@ -11,6 +11,7 @@ from shop_platform.housekeeping import forget_runs
 from shop_platform.loaded import loaded_states
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
+from shop_platform.processes import end_dead_runs
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.postgres import PostgresResource
@@ -111,6 +112,7 @@ def decide(
 
 def _is_running(context: dg.SensorEvaluationContext, assets: Iterable[str]) -> bool:
     """Whether a run that makes one of the assets has not ended yet, whoever asked for it."""
+    end_dead_runs(context.instance)
     keys = {dg.AssetKey(asset) for asset in assets}
     runs = context.instance.get_runs(dg.RunsFilter(statuses=_UNDER_WAY))
     # A run without a selection makes all assets of its job; which these are is not worth knowing.

@@ -17,6 +17,14 @@ class ServiceError(ShopPlatformError):
     """A server could not be started, found, reached or stopped."""
 
 
+class BusyError(ShopPlatformError):
+    """Somebody else does what only one may do at a time."""
+
+
+class StorageError(ShopPlatformError):
+    """A file, a folder or a disk does not take what is to be stored."""
+
+
 class SourceError(ShopPlatformError):
     """A source of shop data is missing, unreadable or does not fit its mapping."""
 

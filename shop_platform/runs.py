@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import dagster as dg
 
-from shop_platform.errors import SettingsError
+from shop_platform.errors import SettingsError, ShopPlatformError
 from shop_platform.files import write_atomically
+from shop_platform.processes import end_dead_runs
 from shop_platform.services.account import private_home
 from shop_platform.settings import Settings
 from shop_platform.sources.load import load_shop
@@ -77,6 +78,7 @@ def run_assets(
 
     The run is stored in the instance, so that Dagster's UI shows it beside its own.
     """
+    end_dead_runs(instance)
     handler = _ProgressHandler(listener)
     listening = dg.Definitions.merge(defs, dg.Definitions(loggers={"progress": _progress_logger(handler)}))
     result = listening.resolve_job_def("everything").execute_in_process(
@@ -128,13 +130,18 @@ def is_failed_check(event: DagsterEvent) -> bool:
 
 
 def _reason(event: DagsterEvent) -> str:
-    """The message of what an asset raised, without Dagster's wrapping."""
+    """The message of what an asset raised, without Dagster's wrapping; of a named error its own, not its cause's."""
     error = event.step_failure_data.error
     if error is None:
         return event.message or "It failed without saying why."
-    while error.cause is not None:
+    named = _named_errors()
+    while error.cause is not None and error.cls_name not in named:
         error = error.cause
     return error.message.strip().removeprefix(f"shop_platform.errors.{error.cls_name}: ")
+
+
+def _named_errors(base: type[ShopPlatformError] = ShopPlatformError) -> set[str]:
+    return {base.__name__}.union(*map(_named_errors, base.__subclasses__()))
 
 
 class _ProgressHandler(logging.Handler):

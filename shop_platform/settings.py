@@ -138,6 +138,20 @@ class Settings(BaseSettings):
         description="Share of a table's rows that may break the contract before nothing is loaded; unset: the one in "
         "SHOP_CONFIG, else 0.05.",
     )
+    wait_for_run: float = Field(
+        600,
+        ge=0,
+        description="Seconds that a run waits for another one that writes the same, before it stops and says so.",
+    )
+    statement_timeout: float = Field(
+        3600, ge=1, description="Seconds that one statement may take in PostgreSQL, before it is ended."
+    )
+    silence: float = Field(
+        60,
+        gt=0,
+        description="Seconds of silence after which PostgreSQL is asked whether it still works on a statement, and "
+        "after which a request to Elasticsearch is given up and made again.",
+    )
     events_by_month: str | None = Field(
         None,
         pattern=r"^(19|20)\d\d-(0[1-9]|1[0-2])$",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -39,6 +41,10 @@ def server_settings() -> Iterator[Settings]:
     """Settings under which this run's embedded servers live; whatever was started is stopped at the end."""
     with _folder_for_servers() as folder:
         settings = Settings(home=folder / "home", elasticsearch_heap="512m")
+        # A port that hardly anybody else tries: a node that a test kills finds it free when it comes back.
+        noted = settings.home / "elasticsearch" / "server.json"
+        noted.parent.mkdir(parents=True)
+        noted.write_text(json.dumps({"port": random.SystemRandom().randrange(15_000, 30_000)}), encoding="utf-8")
         yield settings
         elasticsearch_service.stop(settings)
         postgres_service.stop(settings)

@@ -210,6 +210,7 @@ def test_a_deleted_event_is_noticed(postgres: PostgresResource) -> None:
         assert tick(automation.retention_refresh, instance, postgres=postgres)[0]
 
 
+@pytest.mark.fault
 def test_a_failed_read_is_an_error_not_nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody:hush@127.0.0.1:1/nowhere")
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(dg.DagsterError) as caught:

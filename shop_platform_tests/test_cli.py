@@ -317,6 +317,7 @@ def materialised(output: str) -> set[str]:
         (["url", "mysql"], {}, 2, "mysql"),
     ],
 )
+@pytest.mark.fault
 def test_a_mistake_is_named_in_a_sentence_without_a_trace_or_a_secret(
     tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, complaint: str
 ) -> None:

@@ -22,6 +22,7 @@ from shop_platform.quarantine import (
     refuse_over_threshold,
 )
 from shop_platform.resources.copying import copy_batches
+from shop_platform.resources.locks import be_the_only_one
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.sources.base import Shop
 
@@ -32,6 +33,15 @@ LOAD_LOCK = 7_301_002
 
 #: Parents first, so that foreign keys hold while loading.
 TABLES = ("users", "products", "events")
+
+
+def lock_loading(connection: Connection) -> None:
+    """Wait until nobody else loads or erases, and keep others waiting until the caller's transaction ends.
+
+    Raises:
+        BusyError: somebody else has loaded for too long.
+    """
+    be_the_only_one(connection, LOAD_LOCK, "loading users, products and events")
 
 
 @dataclass(frozen=True)
@@ -77,12 +87,13 @@ def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
     is nothing to be seen, loading takes a short cut: see `bulk_loading`.
 
     Raises:
+        BusyError: another run has been loading for too long.
         RefusedLoadError: too many rows of a table break the contract.
         DataError: the tables hold another shop; the source gives a row that somebody else has added already, with
             other values; or it gives a value that a column can't hold.
         psycopg.IntegrityError: the source's rows contradict each other, such as an event of an unknown user.
     """
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
+    lock_loading(connection)
     shop = without_erased(connection, shop)
     # Taken first: what changes while the source is read is then noticed afterwards.
     state = shop.source.state()

@@ -21,10 +21,10 @@ from shop_platform.commerce.difference import (
     put,
 )
 from shop_platform.commerce.loading import (
-    LOAD_LOCK,
     Load,
     extract_of,
     highest_id,
+    lock_loading,
     note_load,
     refuse_another_shop,
     take,
@@ -126,7 +126,7 @@ def load_month_tables(connection: Connection, shop: Shop, months: Mapping[str, W
         DataError: the tables hold another shop; events refer to a user or product that the source does not give; it
             gives a value that a column can't hold.
     """
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
+    lock_loading(connection)
     refuse_another_shop(connection, shop)
     shop = without_erased(connection, shop)
     fingerprint = shop.source.fingerprint()

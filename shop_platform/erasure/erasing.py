@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psycopg
 from psycopg import sql
 
-from shop_platform.commerce.loading import LOAD_LOCK
+from shop_platform.commerce.loading import lock_loading
 from shop_platform.erasure.forgotten import REDACTED, Forgotten
 from shop_platform.erasure.record import note_erasure, read_forgotten
 from shop_platform.errors import DataError
@@ -68,7 +68,7 @@ def erase_person(client: Elasticsearch, postgres: PostgresResource, prefix: str,
     with laboratory(postgres):
         drop_copies(postgres)
         with postgres.connect() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOAD_LOCK])
+            lock_loading(connection)
             lock_segmentation(connection)
             return _erase(client, connection, f"{prefix}{ALIAS}", user)
 

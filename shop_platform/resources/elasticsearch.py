@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: How long a point in time outlives the last page that was asked for.
 _KEEP_ALIVE = "5m"
+
+#: Answers of a node that did not do what it was asked for, and may do it later.
+_TURNED_AWAY = (429, 502, 503, 504)
 
 #: Actions of one bulk request, and requests at a time: with two, the node works while the client reads and writes.
 _ACTIONS, _REQUESTS = 2_000, 2
@@ -42,11 +46,21 @@ class ElasticsearchResource(ConfigurableResource[Any]):
     def client(self) -> Iterator[Elasticsearch]:
         """A client, closed when the block ends.
 
+        It makes requests again that got no answer, or were turned away, after random pauses that grow, for a limited
+        number of times: each that the platform makes may be made twice, but for those of `once`.
+
         Raises:
             SettingsError: the URL can't be used, or leads to another host without verified TLS.
-            ServiceError: the embedded server could not be started, or a server's certificate is refused.
+            ServiceError: the embedded server could not be started; a server's certificate is refused; or a request got
+                no answer, or was turned away, as often as it was made.
         """
-        from elasticsearch import Elasticsearch, SSLError
+        from elasticsearch import (
+            ApiError,
+            ConnectionError,  # noqa: A004  its name
+            ConnectionTimeout,
+            Elasticsearch,
+            SSLError,
+        )
 
         from shop_platform.services import elasticsearch
 
@@ -58,6 +72,27 @@ class ElasticsearchResource(ConfigurableResource[Any]):
                 "Elasticsearch's certificate is refused: it has expired, is for another host name, or no authority in "
                 "ELASTICSEARCH_CA_CERTS (unset: those of this system) has signed it."
             ) from None
+        except (ConnectionError, ConnectionTimeout) as error:
+            raise ServiceError(
+                f"Elasticsearch does not answer ({type(error).__name__}). Check ELASTICSEARCH_URL, or run "
+                "`shop-platform status` if the embedded node is used; then run it again: it goes on where it stopped."
+            ) from error
+        except ApiError as error:
+            if error.status_code not in _TURNED_AWAY:
+                raise
+            raise ServiceError(
+                f"Elasticsearch turns requests away for now (status {error.status_code}, {error.error}): it is too "
+                "busy, starts, or has no room left. Run it again later: it goes on where it stopped."
+            ) from error
+
+
+def once(client: Elasticsearch) -> Elasticsearch:
+    """The client for a request that must not be made twice.
+
+    Where its answer is lost, nobody knows whether it was done, and made again it would fail, or undo what somebody did
+    meanwhile.
+    """
+    return client.options(max_retries=0, retry_on_timeout=False)
 
 
 @dataclass(frozen=True)
@@ -160,7 +195,7 @@ def write_bulk(
     """Send actions in bulk through an alias, and tell of each what became of it, in their order.
 
     Nothing makes an index by accident: the target must be an alias. Actions that a busy node turns away (429) are
-    sent again, after 0.5, 1, 2, ... seconds, seven times.
+    sent again, after about 0.5, 1, 2, ... seconds, seven times.
 
     Args:
         client: where to.
@@ -186,7 +221,8 @@ def write_bulk(
             max_chunk_bytes=10 * 2**20,
             raise_on_error=False,
             max_retries=7,
-            initial_backoff=backoff,
+            # Of random length, so that requests that were turned away together do not come back together.
+            initial_backoff=backoff * random.uniform(0.5, 1.5),  # noqa: S311  no secret
             max_backoff=30,
             filter_path=_TOLD,
         )

@@ -9,10 +9,13 @@ from typing import Any
 import psycopg
 from dagster import ConfigurableResource, InitResourceContext
 from psycopg.rows import TupleRow
+from pydantic import PrivateAttr
 
 from shop_platform import sqlfiles
 from shop_platform.errors import ServiceError
+from shop_platform.processes import note_process
 from shop_platform.resources.migrating import migrate
+from shop_platform.resources.patience import naming_outages, open_connection
 from shop_platform.settings import load_settings
 
 Connection = psycopg.Connection[TupleRow]
@@ -32,6 +35,7 @@ class PostgresResource(ConfigurableResource[Any]):
 
     database: str = "shop"
     time_zone: str = "UTC"
+    _known: bool = PrivateAttr(default=False)
 
     def url(self) -> str:
         """A libpq URL; starts the embedded server where `DATABASE_URL` is unset."""
@@ -45,28 +49,30 @@ class PostgresResource(ConfigurableResource[Any]):
 
         Raises:
             SettingsError: `DATABASE_URL` is malformed, or leads to another host without verified TLS.
-            ServiceError: the server can't be reached. The driver's message is not shown, since for a malformed
-                URL it holds the password.
+            ServiceError: the server can't be reached, is lost within the block, or ends a statement. The driver's
+                message is not shown where the server can't be reached: for a malformed URL it holds the password.
+            StorageError: the server has run out of room.
         """
         from shop_platform.services.transport import refusal, safe_conninfo
 
-        conninfo = safe_conninfo(self.url(), "DATABASE_URL", load_settings())
+        settings = load_settings()
+        conninfo = safe_conninfo(self.url(), "DATABASE_URL", settings)
         try:
-            connection = psycopg.connect(
-                conninfo, autocommit=True, connect_timeout=10, application_name="shop_platform"
-            )
+            connection, address = open_connection(conninfo, known=self._known)
+            self._known = True
         except psycopg.OperationalError as error:
             raise ServiceError(
                 f"PostgreSQL cannot be reached ({refusal(error)}). Check DATABASE_URL, or run "
                 "`shop-platform status` if the embedded server is used."
             ) from None
-        with connection:
-            connection.execute("SELECT set_config('TimeZone', %s, false)", [self.time_zone])
+        with naming_outages(), connection:
+            connection.prepare(address, settings.silence, self.time_zone, settings.statement_timeout)
             connection.autocommit = autocommit
             yield connection
 
-    def setup_for_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002  Dagster's signature
-        """Make sure, once a run, that the schema is there."""
+    def setup_for_execution(self, context: InitResourceContext) -> None:
+        """Note, once a run, in which process it is, and make sure that the schema is there."""
+        note_process(context.instance, context.run)
         self.migrate()
 
     def migrate(self) -> None:

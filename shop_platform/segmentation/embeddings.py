@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError, SchemaError
-from shop_platform.resources.elasticsearch import alias_target, create_index, snapshot, write_bulk
+from shop_platform.resources.elasticsearch import alias_target, create_index, once, snapshot, write_bulk
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,7 +112,7 @@ def publish_index(client: Elasticsearch, prefix: str, model: str) -> int:
         if old is not None:
             # Deleted in the same step: no reader finds neither.
             actions.append({"remove_index": {"index": old}})
-        client.indices.update_aliases(actions=actions)
+        once(client).indices.update_aliases(actions=actions)
     return count
 
 

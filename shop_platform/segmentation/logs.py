@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from shop_platform.errors import DataError, SchemaError
 from shop_platform.progress import TOLD_EVERY, Advance, track
 from shop_platform.quarantine import refuse_over_threshold
-from shop_platform.resources.elasticsearch import alias_target, create_index, snapshot, write_bulk
+from shop_platform.resources.elasticsearch import alias_target, create_index, once, snapshot, write_bulk
 from shop_platform.segmentation.rows import OWN, Rows
 from shop_platform.sources.base import Shop
 
@@ -142,7 +142,7 @@ def _write(client: Elasticsearch, index: str, alias: str, shop: Shop, keep: Keep
     """Add the source's documents that an index lacks, then remove those that the source gives no longer."""
     rows = Rows(shop.source.searches())
     vanished = _own(client, index)
-    added: list[str] = []
+    added: set[str] = set()
     with _unseen(client, index):
         try:
             refused = _add(client, alias, rows, vanished, added)
@@ -164,10 +164,11 @@ def _write(client: Elasticsearch, index: str, alias: str, shop: Shop, keep: Keep
     )  # fmt: skip
 
 
-def _add(client: Elasticsearch, alias: str, rows: Rows, vanished: set[str], added: list[str]) -> int:
+def _add(client: Elasticsearch, alias: str, rows: Rows, vanished: set[str], added: set[str]) -> int:
     """Write the documents that are not there, and take those that the source gives out of `vanished`.
 
-    Puts the ids of the new ones into `added`; returns how many rows Elasticsearch refused. These are quarantined.
+    Puts the ids of the new ones into `added`, before they are sent: where the rest fails, some are written of which
+    nobody has heard. Returns how many rows Elasticsearch refused. These are quarantined.
     """
     under_way: dict[str, dict[str, Any]] = {}
     refused = 0
@@ -180,14 +181,15 @@ def _add(client: Elasticsearch, alias: str, rows: Rows, vanished: set[str], adde
                 vanished.remove(key)
             else:
                 under_way[key] = document
+                added.add(key)
                 yield {"_op_type": "create", "_id": key, **document}
 
     with track("loading search logs", rows.extract.fit, "rows") as advance:
         for written in write_bulk(client, alias, actions(advance)):
             document = under_way.pop(written.id)
-            if not written.error:
-                added.append(written.id)
-            elif written.status != 409:  # 409: it has come meanwhile
+            # 409: made by this very request, whose answer was lost, so that it was made again.
+            if written.error and written.status != 409:
+                added.remove(written.id)
                 rows.quarantine(f"refused by Elasticsearch: {written.error}", document)
                 refused += 1
     return refused
@@ -241,7 +243,7 @@ def _switch(client: Elasticsearch, alias: str, old: str | None, new: str) -> Non
             client.indices.put_settings(index=old, settings={"index.blocks.write": None})
             raise
         actions.append({"remove": {"index": old, "alias": alias}})
-    client.indices.update_aliases(actions=actions)
+    once(client).indices.update_aliases(actions=actions)
 
 
 def _refuse_to_lose_documents(client: Elasticsearch, index: str) -> None:

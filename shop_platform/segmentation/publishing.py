@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shop_platform.resources.locks import be_the_only_one
 from shop_platform.segmentation.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ class Told:
 
 
 def lock_segmentation(connection: Connection) -> None:
-    """Wait until nobody else writes, and keep others waiting until the caller's transaction ends."""
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [SEGMENTATION_LOCK])
+    """Wait until nobody else writes, and keep others waiting until the caller's transaction ends.
+
+    Raises:
+        BusyError: somebody else has written for too long.
+    """
+    be_the_only_one(connection, SEGMENTATION_LOCK, "writing search logs, embeddings or segments")
 
 
 def replace_segments(connection: Connection, told: Told, only: Iterable[str] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError
 from shop_platform.progress import TOLD_EVERY, Advance, track
-from shop_platform.resources.elasticsearch import Hit, Snapshot, Written, snapshot, write_bulk
+from shop_platform.resources.elasticsearch import Hit, Snapshot, Written, once, snapshot, write_bulk
 from shop_platform.segmentation.marks import Mark
 from shop_platform.segmentation.publishing import Label
 from shop_platform.segmentation.queries import query_of, searcher_of
@@ -170,7 +170,7 @@ def update_one(client: Elasticsearch, alias: str, document_id: str, labels: Labe
             return "waiting"
         if _carries(found["_source"], fields):
             return "unchanged"
-        client.update(
+        once(client).update(
             index=alias,
             id=document_id,
             doc=fields,

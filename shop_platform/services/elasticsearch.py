@@ -57,9 +57,12 @@ def client_options(settings: Settings, variable: str = "ELASTICSEARCH_URL") -> d
         require_safe_url(address.without_credentials, variable, settings)
     return {
         "hosts": [address.without_credentials],
-        "request_timeout": 60,
+        "request_timeout": settings.silence,
         "retry_on_timeout": True,
-        "max_retries": 3,
+        # Pauses of random length that grow up to ten seconds: 13 to 26 s in all, in which a node can start again.
+        "max_retries": 6,
+        "retry_backoff_base": 1,
+        "retry_backoff_cap": 10,
         **(_identity(settings, address) if settings.elasticsearch_url is not None else {}),
         **(_tls(settings) if address.secure else {}),
     }

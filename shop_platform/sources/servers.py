@@ -206,7 +206,9 @@ def reading_documents(settings: Settings) -> Iterator[Elasticsearch]:
         }
     )
     try:
-        with Elasticsearch(**client_options(theirs, "SHOP_SOURCE_ELASTICSEARCH_URL")) as client:
+        # Somebody waits for the answer whether it is there.
+        options = client_options(theirs, "SHOP_SOURCE_ELASTICSEARCH_URL") | {"max_retries": 3}
+        with Elasticsearch(**options) as client:
             yield client
     except (AuthenticationException, AuthorizationException):
         raise SourceError(

@@ -96,6 +96,7 @@ def leave_traces(shop: dict[str, str], client: Elasticsearch) -> None:
     client.index(index="user_logs", document=own, refresh=True)
 
 
+@pytest.mark.fault
 def test_the_person_goes_and_nobody_else_and_no_load_brings_them_back(
     shop: dict[str, str], client: Elasticsearch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,7 @@ def test_an_index_that_is_there_is_not_built_again(random_shop: PostgresResource
     assert again.valid
 
 
+@pytest.mark.fault
 def test_an_index_that_a_failed_build_left_invalid_is_built_again(random_shop: PostgresResource) -> None:
     with random_shop.connect(autocommit=True) as connection:
         with pytest.raises(psycopg.errors.UniqueViolation):
@@ -82,6 +83,7 @@ def test_another_valid_index_of_that_name_is_refused_and_kept(random_shop: Postg
         assert index_state(connection, LIVE, BY_PRODUCT.name) == before
 
 
+@pytest.mark.fault
 def test_a_build_gives_up_when_others_hold_the_table_and_the_next_run_mends_what_it_left(
     random_shop: PostgresResource,
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_large_shop_is_copied_in_part_with_all_events_of_the_chosen_users(rand
     assert products == 20
 
 
+@pytest.mark.fault
 def test_what_a_killed_run_left_is_replaced(random_shop: PostgresResource) -> None:
     lab.copy_live(random_shop)
     lab.build_indexes(random_shop, STATEMENTS)
@@ -137,6 +138,7 @@ def test_only_one_run_holds_the_laboratory(postgres: PostgresResource) -> None:
         pass
 
 
+@pytest.mark.fault
 def test_a_holder_that_dies_frees_the_laboratory_at_once(postgres: PostgresResource) -> None:
     holder = lab.laboratory(postgres)
     holder.__enter__()

@@ -76,6 +76,7 @@ def test_a_document_that_is_there_already_and_one_that_does_not_fit_are_told_by_
     assert "canary" not in repr(written)
 
 
+@pytest.mark.fault
 def test_a_busy_node_is_asked_again(client: Elasticsearch, alias: str) -> None:
     client.indices.put_settings(index=alias, settings={"index.blocks.read_only_allow_delete": True})
     timer = threading.Timer(
@@ -88,6 +89,7 @@ def test_a_busy_node_is_asked_again(client: Elasticsearch, alias: str) -> None:
     timer.join()
 
 
+@pytest.mark.fault
 def test_a_node_that_stays_busy_ends_the_run(client: Elasticsearch, alias: str) -> None:
     client.indices.put_settings(index=alias, settings={"index.blocks.read_only_allow_delete": True})
     with pytest.raises(ServiceError, match="too busy"):

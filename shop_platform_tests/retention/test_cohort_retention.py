@@ -403,6 +403,7 @@ def test_what_the_matrix_was_counted_from_is_stored_with_it(postgres: PostgresRe
     assert "| 2025-01 | 1 | 100% (1 of 1) |  |" in str(metadata["retention"].value)
 
 
+@pytest.mark.fault
 def test_one_run_at_a_time_counts_and_the_next_one_sees_what_it_published(postgres: PostgresResource) -> None:
     signup = dt.datetime(2025, 1, 1, tzinfo=UTC)
     with postgres.connect() as connection:

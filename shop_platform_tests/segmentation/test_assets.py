@@ -127,6 +127,7 @@ def test_the_nightly_run_reads_every_document_and_mends_what_nothing_told_of(
     assert cast("int", metadata_of(usual, "segmented_user_logs")["documents read in this run"]) < 300
 
 
+@pytest.mark.fault
 def test_a_second_run_writes_nothing(room: Room, elasticsearch: ElasticsearchResource) -> None:
     room.run()
     before = documents(elasticsearch)
@@ -409,6 +410,7 @@ def test_segments_that_the_data_do_not_show_are_not_published(
     assert documents(elasticsearch) == written
 
 
+@pytest.mark.fault
 def test_a_stored_model_that_was_tampered_with_is_refused(room: Room, postgres: PostgresResource) -> None:
     room.run()
     with postgres.connect() as connection:

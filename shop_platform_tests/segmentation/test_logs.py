@@ -44,6 +44,7 @@ def test_an_id_follows_the_content() -> None:
     assert len({document_id(row, 0), document_id(row, 1), document_id(row | {"search_query": "r"}, 0)}) == 3
 
 
+@pytest.mark.fault
 def test_loading_twice_changes_nothing_and_keeps_what_was_added(elasticsearch: ElasticsearchResource) -> None:
     first = load(elasticsearch, LogSource())
     added = add_log(elasticsearch, user_id="u", search_query="rug")
@@ -111,6 +112,7 @@ def test_a_new_mapping_takes_over_the_alias_and_leaves_no_index_behind(
     assert [list(index["aliases"]) for index in indexes.values()] == [[f"{elasticsearch.index_prefix}user_logs"]]
 
 
+@pytest.mark.fault
 def test_readers_see_the_old_logs_or_the_new_ones(elasticsearch: ElasticsearchResource) -> None:
     alias = f"{elasticsearch.index_prefix}user_logs"
     old = [search(query=f"old {number}") for number in range(1_200)]
@@ -136,6 +138,7 @@ def test_readers_see_the_old_logs_or_the_new_ones(elasticsearch: ElasticsearchRe
         assert "refresh_interval" not in client.indices.get(index=alias).body.popitem()[1]["settings"]["index"]
 
 
+@pytest.mark.fault
 def test_a_changed_source_that_breaks_off_leaves_the_logs_as_they_were(elasticsearch: ElasticsearchResource) -> None:
     class Breaking(LogSource):
         def searches(self) -> Extract:
@@ -170,6 +173,7 @@ def test_too_many_rows_that_break_the_contract_leave_the_logs_as_they_were(
     assert [row["reason"] for batch in caught.value.rows for row in batch.to_pylist()] == ["no user, query or time"]
 
 
+@pytest.mark.fault
 def test_a_load_that_died_half_way_is_gone_on_with(elasticsearch: ElasticsearchResource) -> None:
     class Dying(LogSource):
         def searches(self):  # type: ignore[no-untyped-def]  # noqa: ANN202  only for its failure

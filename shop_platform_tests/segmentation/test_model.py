@@ -181,12 +181,14 @@ def changed(model: Model, **arrays: NDArray[np.float64]) -> bytes:
         (lambda m: pack(m, {}).replace(b"supported", b"surported"), "can't be read"),
     ],
 )
+@pytest.mark.fault
 def test_bytes_that_are_no_model_are_refused_with_why(model: Model, broken: object, why: str) -> None:
     data = broken(model)  # type: ignore[operator]
     with pytest.raises(DataError, match=f"refused: .*{why}"):
         unpack(data, version_of(data), 8)
 
 
+@pytest.mark.fault
 def test_other_bytes_than_the_version_says_are_refused(model: Model) -> None:
     data = pack(model, {})
     with pytest.raises(DataError, match="SHA-256"):

@@ -50,6 +50,7 @@ def test_only_documents_that_carry_something_else_are_written(elasticsearch: Ela
     assert [done.updated for done in moved] == [1, 0]
 
 
+@pytest.mark.fault
 def test_what_somebody_changed_meanwhile_is_kept_and_counted(elasticsearch: ElasticsearchResource) -> None:
     load(elasticsearch, LogSource())
     key = next(iter(documents(elasticsearch)))
@@ -65,6 +66,7 @@ def test_what_somebody_changed_meanwhile_is_kept_and_counted(elasticsearch: Elas
     assert documents(elasticsearch)[key]["segment"] == "fitness_focused"
 
 
+@pytest.mark.fault
 def test_what_somebody_deleted_meanwhile_stays_deleted(elasticsearch: ElasticsearchResource) -> None:
     load(elasticsearch, LogSource())
     key = next(iter(documents(elasticsearch)))
@@ -129,6 +131,7 @@ def test_no_index_is_made_where_the_alias_is_missing(elasticsearch: Elasticsearc
         assert not client.indices.exists(index=alias(elasticsearch))
 
 
+@pytest.mark.fault
 def test_an_alias_that_vanishes_meanwhile_is_an_error_and_no_gone_document(
     elasticsearch: ElasticsearchResource,
 ) -> None:

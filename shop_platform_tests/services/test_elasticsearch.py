@@ -103,6 +103,7 @@ def test_a_url_to_a_running_server_is_seen_to_answer(settings: Settings, tmp_pat
     assert not own.home.exists()
 
 
+@pytest.mark.fault
 def test_a_killed_node_comes_back_at_its_address_with_its_data(settings: Settings) -> None:
     before = elasticsearch.url(settings)
     keep_a_document(settings)

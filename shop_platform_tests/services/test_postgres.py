@@ -119,6 +119,7 @@ def test_eight_processes_that_ask_at_once_get_one_server(empty: Settings) -> Non
     assert len(answers([ask("postgres", empty) for _ in range(8)])) == 1
 
 
+@pytest.mark.fault
 def test_a_killed_server_comes_back_with_its_data(settings: Settings) -> None:
     keep_a_row(postgres.url(settings))
     kill(postgres.status(settings).pid)
@@ -207,6 +208,7 @@ def test_what_a_killed_server_left_is_gone_after_stop(settings: Settings) -> Non
         assert not alive(processes)
 
 
+@pytest.mark.fault
 def test_a_backend_that_crashes_takes_no_one_with_it(settings: Settings) -> None:
     url = postgres.url(settings)
     keep_a_row(url)

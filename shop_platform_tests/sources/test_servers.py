@@ -123,6 +123,7 @@ def rows_of(extract: Extract) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.fault
 def test_tables_and_views_are_read_by_a_role_that_may_only_read(make: Make) -> None:
     shop = make()
     users = {row["user_id"]: row for row in rows_of(shop.source.users())}
@@ -200,6 +201,7 @@ def unreachable(make: Make) -> Shop:
         (lambda make: make(source_database_url=None), SettingsError, "set SHOP_SOURCE_DATABASE_URL"),
     ],
 )
+@pytest.mark.fault
 def test_what_can_not_be_read_is_named_without_a_secret(
     make: Make, read: Callable[[Make], Shop], error: type[Exception], told: str
 ) -> None:

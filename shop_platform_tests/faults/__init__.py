@@ -1,0 +1,1 @@
+"""What the platform promises when something breaks, each promise with the fault injected for real."""

@@ -1,0 +1,229 @@
+"""Slow and broken networks between the platform and its servers: the run completes, or ends with a named error."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from shop_platform.commerce.loading import load_or_refuse
+from shop_platform.errors import ServiceError
+from shop_platform.resources.elasticsearch import ElasticsearchResource, create_index, write_bulk
+from shop_platform.resources.postgres import PostgresResource
+from shop_platform.sources.base import Extract
+
+from ..segmentation.conftest import LogSource, documents, load, search
+from .proxy import Proxy
+from .shops import shop_of_events, tables
+
+EVENTS = 20_000
+
+#: Bytes after which a load of so many events is in the middle of its rows.
+MIDDLE = 600_000
+
+
+@pytest.fixture
+def loaded(postgres: PostgresResource) -> dict[str, tuple[int, str]]:
+    """What the tables hold after a first load, past any proxy."""
+    load_or_refuse(postgres, shop_of_events(100, "old"))
+    return tables(postgres)
+
+
+# ------------------------------------------------------------------------------------------------------ PostgreSQL
+
+
+def test_a_load_whose_connection_is_cut_changes_nothing_and_the_next_one_does(
+    postgres: PostgresResource, loaded: dict[str, tuple[int, str]], database_proxy: Proxy
+) -> None:
+    database_proxy.cut_after(MIDDLE)
+    with pytest.raises(ServiceError, match="The connection to PostgreSQL was lost"):
+        load_or_refuse(postgres, shop_of_events(EVENTS, "new"))
+    assert tables(postgres) == loaded
+    assert load_or_refuse(postgres, shop_of_events(EVENTS, "new"))["events"].rows_loaded == EVENTS
+    assert tables(postgres)["events"][0] == EVENTS
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["this connection", "every connection"])
+def test_a_network_that_swallows_everything_in_the_middle_of_a_load_is_not_waited_for_without_end(
+    postgres: PostgresResource,
+    loaded: dict[str, tuple[int, str]],
+    database_proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+    new: bool,
+) -> None:
+    monkeypatch.setenv("SHOP_SILENCE", "0.5")
+    # In seconds, and not less than two by libpq.
+    monkeypatch.setenv("DATABASE_URL", f"{postgres.url()} connect_timeout=2")
+    postgres.migrate()
+    database_proxy.swallow_after(MIDDLE, new=new)
+    with pytest.raises(ServiceError, match="nothing was heard of the server"):
+        load_or_refuse(postgres, shop_of_events(EVENTS, "new"))
+    database_proxy.cut()
+    database_proxy.heal()
+    assert tables(postgres) == loaded
+
+
+def test_an_answer_that_never_comes_is_given_up(
+    postgres: PostgresResource, database_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_SILENCE", "0.5")
+
+    def ask() -> None:
+        with postgres.connect() as connection:
+            connection.execute("SELECT 1")
+            database_proxy.swallow(new=False)
+            connection.execute("SELECT 1")
+
+    with pytest.raises(ServiceError, match="nothing was heard of the server"):
+        ask()
+
+
+def test_a_long_statement_is_silent_and_yet_not_given_up(
+    postgres: PostgresResource, database_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_SILENCE", "0.2")
+    before = database_proxy.accepted
+    with postgres.connect() as connection:
+        assert connection.execute("SELECT 'slept' FROM pg_sleep(2)").fetchone() == ("slept",)
+    # It was asked about, more than once.
+    assert database_proxy.accepted > before + 2
+
+
+def test_a_statement_that_takes_too_long_is_ended_by_its_setting(
+    postgres: PostgresResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_STATEMENT_TIMEOUT", "1")
+    with (
+        pytest.raises(ServiceError, match=r"statement timeout.*SHOP_STATEMENT_TIMEOUT"),
+        postgres.connect() as connection,
+    ):
+        connection.execute("SELECT pg_sleep(60)")
+
+
+def test_a_server_that_has_let_us_in_is_asked_again_after_resets(
+    postgres: PostgresResource, database_proxy: Proxy
+) -> None:
+    postgres.migrate()
+    database_proxy.resets = 3
+    with postgres.connect() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    assert database_proxy.resets == 0
+
+
+def test_a_server_that_was_never_reached_is_an_error_at_once(database_proxy: Proxy) -> None:
+    database_proxy.resets = 1_000
+    with pytest.raises(ServiceError, match="cannot be reached"), PostgresResource().connect():
+        pass
+    # Asked twice: by the connection, and whether it says that it starts.
+    assert database_proxy.accepted == 2
+
+
+def test_a_slow_network_gives_the_same_rows(postgres: PostgresResource, database_proxy: Proxy) -> None:
+    database_proxy.delay = 0.005
+    load_or_refuse(postgres, shop_of_events(500, "new"))
+    slow = tables(postgres)
+    database_proxy.heal()
+    load_or_refuse(postgres, shop_of_events(500, "new"))
+    assert tables(postgres) == slow
+
+
+# --------------------------------------------------------------------------------------------------- Elasticsearch
+
+MANY = [search(query=f"query {number}") for number in range(7_000)]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request is given up after a second."""
+    monkeypatch.setenv("SHOP_SILENCE", "1")
+
+
+@pytest.mark.parametrize("kind", ["cut", "swallowed"])
+@pytest.mark.usefixtures("impatient")
+def test_search_logs_arrive_once_each_though_the_network_breaks_in_the_middle(
+    elasticsearch: ElasticsearchResource, search_proxy: Proxy, kind: str
+) -> None:
+    if kind == "cut":
+        search_proxy.cut_after(MIDDLE)
+    else:
+        search_proxy.swallow_after(MIDDLE)
+    done = load(elasticsearch, LogSource(MANY))
+    assert search_proxy.sent > MIDDLE
+    assert (done.documents, done.rows_loaded, done.own) == (len(MANY), len(MANY), len(MANY))
+
+
+class Breaking(LogSource):
+    """Gives some thousand rows, and then breaks off."""
+
+    def searches(self) -> Extract:
+        extract = super().searches()
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            yield from extract.batches
+            raise OSError("the disk is gone")
+
+        return Extract(batches(), extract.rows_read)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_load_that_breaks_off_takes_back_what_it_wrote_though_answers_were_lost(
+    elasticsearch: ElasticsearchResource, search_proxy: Proxy
+) -> None:
+    load(elasticsearch, LogSource())
+    before = documents(elasticsearch)
+    search_proxy.swallow_after(MIDDLE)
+    with pytest.raises(OSError, match="the disk is gone"):
+        load(elasticsearch, Breaking(MANY, version="2"))
+    assert documents(elasticsearch) == before
+
+
+@pytest.mark.exhaustive
+def test_elasticsearch_that_answers_nothing_is_a_named_error(
+    elasticsearch: ElasticsearchResource, search_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_SILENCE", "0.2")
+    search_proxy.swallow(new=True)
+    with pytest.raises(ServiceError, match="Elasticsearch does not answer"), elasticsearch.client() as client:
+        client.cluster.health()
+    # Once, and again as often as is allowed.
+    assert search_proxy.accepted == 7
+
+
+def test_a_slow_node_is_sent_no_more_than_it_takes(elasticsearch: ElasticsearchResource, search_proxy: Proxy) -> None:
+    alias = f"{elasticsearch.index_prefix}numbers"
+    given = written = most = 0
+
+    def actions() -> Iterator[dict[str, object]]:
+        nonlocal given, most
+        for number in range(30_000):
+            given += 1
+            most = max(most, given - written)
+            yield {"_op_type": "create", "_id": str(number), "n": number}
+
+    with elasticsearch.client() as client:
+        create_index(client, f"{alias}-1", alias, {"properties": {"n": {"type": "integer"}}})
+        search_proxy.delay = 0.05
+        for _ in write_bulk(client, alias, actions()):
+            written += 1
+    assert written == 30_000
+    # Two requests under way, and one that waits.
+    assert most <= 3 * 2_000
+
+
+def test_requests_that_a_full_node_turns_away_come_again_later(elasticsearch: ElasticsearchResource) -> None:
+    alias = f"{elasticsearch.index_prefix}numbers"
+    actions = [{"_op_type": "create", "_id": str(number), "n": number} for number in range(4_500)]
+    with elasticsearch.client() as client:
+        create_index(client, f"{alias}-1", alias, {"properties": {"n": {"type": "integer"}}})
+        full = {"index.blocks.read_only_allow_delete": True}
+        client.indices.put_settings(index=alias, settings=full)
+        room = threading.Timer(0.5, lambda: client.indices.put_settings(index=alias, settings=dict.fromkeys(full)))
+        room.start()
+        written = list(write_bulk(client, alias, actions, backoff=0.1))
+        room.join()
+        client.indices.refresh(index=alias)
+        assert client.count(index=alias)["count"] == len(actions)
+    assert {each.status for each in written} == {201}
+    assert [each.id for each in written] == [str(number) for number in range(4_500)]
