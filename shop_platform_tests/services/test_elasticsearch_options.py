@@ -70,7 +70,7 @@ def test_verification_can_be_turned_off() -> None:
 
 def test_patience_is_bounded() -> None:
     options = client_options(Settings(elasticsearch_url="http://localhost"))
-    assert (options["request_timeout"], options["max_retries"], options["retry_on_timeout"]) == (60, 3, True)
+    assert (options["request_timeout"], options["max_retries"], options["retry_on_timeout"]) == (60, 6, True)
 
 
 @pytest.mark.parametrize(
