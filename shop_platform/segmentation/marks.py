@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from shop_platform.errors import ServiceError
 from shop_platform.resources.elasticsearch import Hit, Snapshot
 
 if TYPE_CHECKING:
@@ -54,11 +55,25 @@ def history(client: Elasticsearch, alias: str) -> tuple[str, int] | None:
 
     Call before a snapshot is taken: all operations up to it are in the snapshot. None where the index has several
     shards: their operations have no order.
+
+    Raises:
+        ServiceError: Elasticsearch has not taken the index up, half a minute after it was asked.
     """
-    stats = client.indices.stats(index=alias, level="shards", metric="docs")
-    ((_, index),) = stats["indices"].items()
+    index = _stats(client, alias)
+    if index is None:
+        # A node that has just started tells nothing of shards that it has not taken up yet.
+        client.options(ignore_status=408).cluster.health(index=alias, wait_for_status="yellow", timeout="30s")
+        index = _stats(client, alias)
+    if index is None:
+        raise ServiceError(f"Elasticsearch can't read {alias} for now: wait until its health is yellow or green.")
     primaries = [copy for shard in index["shards"].values() for copy in shard if copy["routing"]["primary"]]
     return (index["uuid"], primaries[0]["seq_no"]["local_checkpoint"]) if len(primaries) == 1 else None
+
+
+def _stats(client: Elasticsearch, alias: str) -> Mapping[str, Any] | None:
+    """What is told of the one index behind the alias; None where none of its shards is at work."""
+    found = client.indices.stats(index=alias, level="shards", metric="docs")["indices"]
+    return next(iter(found.values()), None)
 
 
 def changed_since(

@@ -13,6 +13,7 @@ from shop_platform.commerce.loading import load_or_refuse
 from shop_platform.errors import ServiceError
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform.segmentation.marks import history
 from shop_platform.services import elasticsearch as elasticsearch_service
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
@@ -129,6 +130,22 @@ def test_elasticsearch_that_is_killed_in_the_middle_of_a_load_ends_it_by_name_an
     elasticsearch_service.url(servers)
     done = load(elasticsearch, interrupted_logs(lambda: None))
     assert (done.documents, done.rows_loaded, done.own) == (9_000, 9_000, 9_000)
+
+
+def test_an_index_that_a_node_has_not_taken_up_yet_after_its_start_is_waited_for(
+    elasticsearch: ElasticsearchResource,
+) -> None:
+    alias = f"{elasticsearch.index_prefix}user_logs"
+    nowhere = {"index.routing.allocation.require._name": "nobody"}
+    with elasticsearch.client() as client:
+        client.indices.create(
+            index=f"{alias}-1", aliases={alias: {}}, settings=nowhere, wait_for_active_shards=0, timeout="1s"
+        )
+        taken = threading.Timer(1, lambda: client.indices.put_settings(index=alias, settings=dict.fromkeys(nowhere)))
+        taken.start()
+        found = history(client, alias)
+        taken.join()
+        assert found == (client.indices.get_settings(index=alias).body[f"{alias}-1"]["settings"]["index"]["uuid"], -1)
 
 
 @pytest.mark.exhaustive

@@ -12,7 +12,7 @@ TABLE = PAGE.partition("### What is promised, and what shows it")[2].partition("
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in TABLE.splitlines()
-    if line.startswith("| ") and not line.startswith("| promise")
+    if line.startswith("| ") and not line.startswith("| promise") and line.count("|") == 5
 ]
 NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
