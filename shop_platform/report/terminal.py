@@ -17,23 +17,37 @@ if TYPE_CHECKING:
     from shop_platform.performance.effects import Effects
 
 
+#: Columns of text that a table may take where no terminal sets a limit.
+_WIDEST = 500
+
+#: Columns of text that a period of retention takes, and what stands before the first.
+_PERIOD, _BEFORE = 7, 30
+
+
 def print_results(out: Console, found: dict[str, Any]) -> None:
     """Print the stored results: what was found in sentences, then short tables."""
     for sentence in lead(found):
         out.print(f"\N{BULLET} {sentence}", markup=False)
-    tables = (_loads(found), _ladder(found), _advice(found), _retention(found), _segments(found))
+    wide = _as_wide_as_needed(out)
+    tables = (_loads(found), _ladder(found), _advice(found), _retention(found, wide.width), _segments(found))
     for table in tables:
         if table.row_count:
-            out.print()
-            out.print(table)
+            wide.print()
+            wide.print(table)
 
 
 def print_ladder(out: Console, effects: Effects, advice: Advice) -> None:
     """Print how fast each way to answer is, and the DDL that is advised."""
     found = {"ladder": rungs(effects, advice), "index_advice": advice}
+    wide = _as_wide_as_needed(out)
     for table in (_ladder(found), _advice(found)):
         if table.row_count:
-            out.print(table)
+            wide.print(table)
+
+
+def _as_wide_as_needed(out: Console) -> Console:
+    """A file has no width: there a statement to paste stays on its line."""
+    return out if out.is_terminal else Console(file=out.file, highlight=False, soft_wrap=True, width=_WIDEST)
 
 
 def _table(title: str, first: str, *others: str) -> Table:
@@ -78,16 +92,21 @@ def _advice(found: dict[str, Any]) -> Table:
     return table
 
 
-def _retention(found: dict[str, Any]) -> Table:
+def _retention(found: dict[str, Any], width: int) -> Table:
+    """As many periods as fit, and how many do not."""
     whole = next(iter(tables(found)), None)
     definition = definition_of(found)
     if whole is None or definition is None:
         return Table()
+    fitting = min(definition.periods, max(1, (width - _BEFORE) // _PERIOD))
     title = f"Retention: {definition.title}"
-    table = _table(title, definition.cohort_label, "users", *map(str, range(definition.periods)))
+    table = _table(title, definition.cohort_label, "users", *map(str, range(fitting)))
+    table.columns[0].no_wrap = True
     for cohort, users, cells in whole["rows"]:
-        table.add_row(cohort, f"{users:,}", *map(_rate, cells))
-    table.add_row("all", "", *map(_rate, whole["pooled"]))
+        table.add_row(cohort, f"{users:,}", *map(_rate, cells[:fitting]))
+    table.add_row("all", "", *map(_rate, whole["pooled"][:fitting]))
+    if fitting < definition.periods:
+        table.caption = f"The first {fitting} of {definition.periods} periods; all are in the report."
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -383,9 +384,10 @@ def test_the_page_shows_what_was_found_in_each_part(postgres: PostgresResource) 
 
 def test_the_terminal_shows_what_was_found_in_each_part(postgres: PostgresResource) -> None:
     fill(postgres)
-    console = Console(record=True, width=160)
-    print_results(console, collected(postgres))
-    text = console.export_text()
+    written = io.StringIO()
+    print_results(Console(file=written, width=40), collected(postgres))
+    text = written.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text, "a file has room for all"
     for part in (
         "25%",
         "bargain_hunter",
@@ -396,6 +398,17 @@ def test_the_terminal_shows_what_was_found_in_each_part(postgres: PostgresResour
         "month of signup",
     ):
         assert part in text
+
+
+def test_a_narrow_terminal_shows_as_many_periods_as_fit_and_says_so(postgres: PostgresResource) -> None:
+    fill(postgres)
+    written = io.StringIO()
+    print_results(Console(file=written, force_terminal=True, color_system=None, width=60), collected(postgres))
+    text = " ".join(written.getvalue().split())
+    assert "The first 4 of 8 periods; all are in the report." in text
+    table = text[text.index("Retention: ") : text.index("The first 4")]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in table
+    assert "25%" in table
 
 
 @pytest.mark.parametrize(
