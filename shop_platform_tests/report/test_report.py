@@ -403,10 +403,10 @@ def test_the_terminal_shows_what_was_found_in_each_part(postgres: PostgresResour
 def test_a_narrow_terminal_shows_as_many_periods_as_fit_and_says_so(postgres: PostgresResource) -> None:
     fill(postgres)
     written = io.StringIO()
-    print_results(Console(file=written, force_terminal=True, color_system=None, width=60), collected(postgres))
+    print_results(Console(file=written, force_terminal=True, color_system=None, width=44), collected(postgres))
     text = " ".join(written.getvalue().split())
-    assert "The first 4 of 8 periods; all are in the report." in text
-    table = text[text.index("Retention: ") : text.index("The first 4")]
+    assert "The first 2 of 3 periods; all are in the report." in text
+    table = text[text.index("Retention: ") : text.index("The first 2")]
     assert "\N{HORIZONTAL ELLIPSIS}" not in table
     assert "25%" in table
 
