@@ -45,8 +45,8 @@ def prune_changes(postgres: PostgresResource) -> int:
     taken these changes in. A change that commits later with a lower change_id still raises the number.
     """
     with postgres.connect() as connection:
-        # One at a time, so that each row is counted once. READ COMMITTED: the next statement sees what the one before
-        # us has removed.
+        # One at a time: two that delete the same rows in different orders would wait for each other. READ COMMITTED:
+        # the next statement sees what the one before us has removed.
         connection.execute("SELECT FROM ops.event_changes_before FOR UPDATE")
         row = connection.execute(
             "WITH gone AS (DELETE FROM ops.event_changes RETURNING change_id),"

@@ -56,13 +56,20 @@ def mapped_shop(config: Path, settings: Settings) -> Shop:
         title=section.title,
         time_zone=settings.time_zone or section.time_zone,
         currency=section.currency,
-        source=MappedSource(mapping, base.expanduser().resolve(), config, settings),
+        source=MappedSource(mapping, _folder(base, config), config, settings),
         searchers_are_users=section.searchers_are_users,
         notes=section.notes,
         quarantine_at_most=(
             section.quarantine_at_most if settings.quarantine_at_most is None else settings.quarantine_at_most
         ),
     )
+
+
+def _folder(base: Path, config: Path) -> Path:
+    try:
+        return base.expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, ~somebody who has no home, a NUL character
+        raise SourceError(f"The folder {str(base)!r}, in which {config} looks for files, is none: {error}.") from error
 
 
 @dataclass(frozen=True)
@@ -151,7 +158,10 @@ class MappedSource(Source):
             SourceError: there is none.
         """
         pattern = self.mapping.file_tables[name]
-        paths = sorted(path for path in self.base.glob(pattern) if path.is_file())
+        try:
+            paths = sorted(path for path in self.base.glob(pattern) if path.is_file())
+        except (OSError, ValueError, NotImplementedError) as error:
+            raise SourceError(f"{self.config}: {pattern!r} can't be looked for in {self.base}: {error}.") from error
         if not paths:
             raise SourceError(
                 f"There is no file {pattern} in {self.base}, where {self.config} looks for {name!r}. Set SHOP_DATA to "

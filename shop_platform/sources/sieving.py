@@ -106,7 +106,7 @@ def _is_object(text: str) -> bool:
         found = json.loads(text)
         # Half a surrogate pair is no character.
         json.dumps(found, ensure_ascii=False).encode()
-    except ValueError:
+    except (ValueError, RecursionError):  # thousands of digits, thousands of brackets
         return False
     return isinstance(found, dict)
 

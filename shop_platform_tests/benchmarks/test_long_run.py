@@ -62,5 +62,5 @@ def test_what_grew_beyond_what_is_stated_is_told() -> None:
     steady = {"indexes": 2.0, "events": 10.0, "memory of the process, MiB": 100.0}
     found = [steady | {"events": 10.0 + n} for n in range(20)]
     assert all(each.kept for each in long_run.growths(found))
-    leaking = [each | {"indexes": 2.0 + n // 10} for n, each in enumerate(found)]
+    leaking = [each | {"indexes": 2.0 + n // 15} for n, each in enumerate(found)]
     assert [each.figure for each in long_run.growths(leaking) if not each.kept] == ["indexes"]

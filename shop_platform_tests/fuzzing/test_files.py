@@ -16,7 +16,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shop_platform.commerce.loading import load_shop_tables
@@ -116,6 +116,8 @@ CSVS = [as_csv(ROWS), as_csv(ROWS).replace(b",", b"\t"), gzip.compress(as_csv(RO
 
 @cases("csv")
 @given(st.sampled_from(CSVS).flatmap(damaged), st.sampled_from(["csv", "tsv", "csv.gz", "CSV"]), KINDS)
+@example(CSVS[2][:12] + b"\xff\xff" + CSVS[2][14:], "csv.gz", "users")
+@example(b'a,b,c,d\n"' + b"x," * 9_000, "csv", "users")
 def test_csv_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes, ends: str, kind: Kind) -> None:
     name = f"rows.{ends}"
     check_bytes(folder_of(tmp_path_factory), name, content, kind)
@@ -126,6 +128,10 @@ JSONS = [as_json(ROWS), json.dumps(ROWS).encode(), gzip.compress(as_json(ROWS), 
 
 @cases("json")
 @given(st.sampled_from(JSONS).flatmap(damaged), st.sampled_from(["jsonl", "json", "ndjson.gz"]), KINDS)
+@example(JSONS[2][:12] + b"\xff\xff" + JSONS[2][14:], "ndjson.gz", "users")
+@example(b'{"a": ' + b"[" * 5_000 + b"\n", "jsonl", "users")
+@example(b'{"a": ' + b"[" * 5_000 + b"]" * 5_000 + b"}\n", "jsonl", "users")
+@example(b'{"a": ' + b"9" * 5_000 + b"}\n\xff\n", "jsonl", "users")
 def test_json_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes, ends: str, kind: Kind) -> None:
     check_bytes(folder_of(tmp_path_factory), f"rows.{ends}", content, kind)
 

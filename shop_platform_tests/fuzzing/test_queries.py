@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shop_platform.performance.advice.candidates import index_candidates
@@ -37,6 +37,9 @@ WORDS = st.sampled_from(sorted(set(_WORDS.split())))
 
 @cases("query bytes")
 @given(st.sampled_from(TEXTS).flatmap(damaged))
+@example(b"SELECT '\xff'")
+@example(b"-- Parameter: a = " + b"9" * 5_000 + b"\nSELECT 1")
+@example(b"SELECT " + b"(" * 5_000)
 def test_a_query_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     advise(tmp_path_factory, content)
 

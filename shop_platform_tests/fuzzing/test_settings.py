@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shop_platform.segmentation.segments import load_segments
@@ -106,12 +106,22 @@ def read_mapping_of(folder: Path, content: bytes) -> None:
 
 @cases("mapping bytes")
 @given(damaged(MAPPING))
+@example(MAPPING + b"a = " + b"9" * 5_000)
+@example(MAPPING + b"a = " + b"[" * 5_000)
 def test_a_mapping_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     read_mapping_of(folder_of(tmp_path_factory), content)
 
 
 @cases("mapping values")
 @given(st.dictionaries(PLACES, VALUES, min_size=1, max_size=2) | st.dictionaries(WRITTEN, EXPRESSIONS, min_size=1))
+@example({("shop", "time_zone"): "Europe"})
+@example({("shop", "naive_times"): "x" * 5_000})
+@example({("files", "encodings", "rows"): "hex"})
+@example({("files", "encodings", "rows"): "utf-16"})
+@example({("files", "base"): "~nobody-at-all"})
+@example({("files", "base"): "a\0b"})
+@example({("files", "tables", "rows"): "a\0b"})
+@example({("files", "tables", "rows"): "a**/b"})
 def test_a_mapping_of_any_values(
     tmp_path_factory: pytest.TempPathFactory, changes: dict[tuple[str, ...], object]
 ) -> None:
@@ -130,6 +140,8 @@ def test_a_mapping_of_any_values(
 
 @cases("segments")
 @given(damaged(SEGMENTS))
+@example(b"a = " + b"9" * 5_000)
+@example(b"a = " + b"[" * 5_000)
 def test_segments_of_any_bytes(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = write(folder_of(tmp_path_factory) / "segments.toml", content)
     segments = taken(lambda: load_segments(path))
@@ -164,6 +176,10 @@ ANY_TEXT = st.text(st.characters(exclude_characters="\0"), max_size=20)
 
 @cases("settings")
 @given(st.dictionaries(st.sampled_from(NAMES), WORDS | ANY_TEXT, min_size=1, max_size=3))
+@example({"SHOP_TIME_ZONE": "Europe"})
+@example({"SHOP_HOME": "~nobody-at-all"})
+@example({"SHOP_CONFIG": "x" * 5_000})
+@example({"SHOP_START": "9999-12-31"})
 def test_settings_of_any_text(values: dict[str, str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
