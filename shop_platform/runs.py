@@ -20,6 +20,7 @@ from shop_platform.sources.load import load_shop
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent
+    from dagster._utils.error import SerializableErrorInfo
 
 #: Called with an asset step's name and "started", "finished", "failed" or "skipped", or with a line of its log.
 Listener = Callable[[str, str], None]
@@ -97,7 +98,7 @@ def run_assets(
         if event.is_step_failure and not is_failed_check(event)
     ]
     if not (result.success or step_failures or blocked_by_check):
-        step_failures = [Failure("run", "The run failed outside of its assets; see its log in Dagster's UI.")]
+        step_failures = [Failure("run", _reason_outside(result.all_events))]
     return Outcome(
         run_id=result.run_id,
         materialized=tuple(
@@ -132,8 +133,23 @@ def is_failed_check(event: DagsterEvent) -> bool:
 def _reason(event: DagsterEvent) -> str:
     """The message of what an asset raised, without Dagster's wrapping; of a named error its own, not its cause's."""
     error = event.step_failure_data.error
-    if error is None:
-        return event.message or "It failed without saying why."
+    return event.message or "It failed without saying why." if error is None else _said(error)
+
+
+def _reason_outside(events: Sequence[DagsterEvent]) -> str:
+    """Why a run failed before or after its assets: because a server was not there when it began, say."""
+    for event in events:
+        error = None
+        if event.is_resource_init_failure:
+            error = event.engine_event_data.error
+        elif event.is_job_failure:
+            error = event.job_failure_data.error
+        if error is not None:
+            return _said(error)
+    return "The run failed outside of its assets; see its log in Dagster's UI."
+
+
+def _said(error: SerializableErrorInfo) -> str:
     named = _named_errors()
     while error.cause is not None and error.cls_name not in named:
         error = error.cause

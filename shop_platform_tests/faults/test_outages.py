@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pyarrow as pa
@@ -23,6 +25,7 @@ from ..commerce.lists import ListSource, shop_of
 from ..conftest import TEMPLATE
 from ..segmentation.conftest import LogSource, load, search
 from ..services.asking import kill
+from .children import child, materialise
 from .shops import shop_of_events, source_of_events, tables
 
 EVENTS = 5_000
@@ -130,6 +133,19 @@ def test_elasticsearch_that_is_killed_in_the_middle_of_a_load_ends_it_by_name_an
     elasticsearch_service.url(servers)
     done = load(elasticsearch, interrupted_logs(lambda: None))
     assert (done.documents, done.rows_loaded, done.own) == (9_000, 9_000, 9_000)
+
+
+def test_a_run_that_finds_no_server_when_it_begins_says_so(tmp_path: Path) -> None:
+    settings = {
+        "DATABASE_URL": "postgresql://nobody:hush@127.0.0.1:1/nowhere",
+        "SHOP_HOME": str(tmp_path / "home"), "DAGSTER_HOME": str(tmp_path),
+    }  # fmt: skip
+    with child(materialise, os.environ | settings, "", ["users", "products", "events"]) as run:
+        assert run.hear() == "ready"
+        run.tell("begin")
+        ((what, why),) = run.hear()  # type: ignore[misc]
+    assert (what, why.partition(" (")[0]) == ("run", "PostgreSQL cannot be reached")
+    assert "hush" not in why
 
 
 def test_an_index_that_a_node_has_not_taken_up_yet_after_its_start_is_waited_for(
