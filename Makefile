@@ -16,7 +16,7 @@ export SHOP_DATA := $(or $(DATA),$(SHOP_DATA))
 export SHOP_SCALE := $(or $(SCALE),$(SHOP_SCALE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check bench format ui down clean lock
+.PHONY: help setup demo test test-faults check bench format ui down clean sbom audit lock
 
 help: ## Show what can be asked for.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -62,6 +62,14 @@ down: ## Stop the embedded servers.
 clean: down ## Stop the servers and remove .venv, .shop and caches.
 	rm -rf $(VENV) .shop .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+sbom: setup ## Write the bill of materials, CycloneDX, of all locked packages to dist/sbom.cdx.json.
+	@mkdir -p dist
+	@$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-format JSON --output-file dist/sbom.cdx.json requirements.lock
+	@echo "dist/sbom.cdx.json"
+
+audit: setup ## Ask the advisory database whether a locked package has a known vulnerability; needs the internet.
+	$(BIN)/python -m uv tool run pip-audit --requirement requirements.lock --require-hashes --disable-pip
 
 lock: setup ## Resolve pyproject.toml into requirements.lock again.
 	$(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements.lock

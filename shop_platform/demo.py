@@ -23,7 +23,7 @@ from shop_platform.performance.queries import measured_queries
 from shop_platform.report.page import sections_with_results
 from shop_platform.report.results import collect_results
 from shop_platform.report.terminal import print_results
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import READER, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.runs import Outcome, dagster_instance, run_assets
 from shop_platform.services import elasticsearch
@@ -144,12 +144,12 @@ def stored_results(postgres: PostgresResource | None = None) -> dict[str, Any]:
     """The stored results, as docs/results.schema.json describes them."""
     postgres = postgres or default_resources()["postgres"]
     postgres.migrate()
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         return collect_results(connection)
 
 
 def _measurements_hold(postgres: PostgresResource) -> bool:
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         return not measurements_outgrown(
             connection, load_settings().remeasure_growth, measured_queries(load_settings().queries)
         )

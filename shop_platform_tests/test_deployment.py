@@ -45,6 +45,26 @@ def test_every_service_has_a_health_check_and_a_pinned_image(service: str) -> No
     assert re.search(r":\d+\.\d+(\.\d+)?(-\w+)?$", definition["image"])
 
 
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_every_service_is_confined(service: str) -> None:
+    definition = SERVICES[service]
+    assert definition["read_only"] is True
+    assert definition["security_opt"] == ["no-new-privileges:true"]
+    assert definition["cap_drop"] == ["ALL"]
+    assert definition["mem_limit"]
+    assert definition["pids_limit"] > 0
+    assert "/tmp" in definition["tmpfs"]  # noqa: S108  a folder in a container
+    assert not definition.get("privileged")
+    if service in ONE_SHOT:
+        # It gives keys away, and talks to nobody.
+        assert set(definition["cap_add"]) == {"CHOWN", "DAC_OVERRIDE", "FOWNER"}
+        assert definition["network_mode"] == "none"
+    else:
+        assert "cap_add" not in definition
+        assert not definition["user"].startswith(("0", "root"))
+    assert not any("docker.sock" in volume for volume in definition["volumes"])
+
+
 def test_every_mounted_file_exists() -> None:
     for definition in SERVICES.values():
         for volume in definition.get("volumes", []):

@@ -80,10 +80,11 @@ def search(
     """Show searches that mean the same, and the segments of those who make them."""
     configure(config, None)
     from shop_platform.definitions import default_resources
+    from shop_platform.resources.postgres import READER
     from shop_platform.segmentation.searching import similar_searches
 
     using = default_resources()
-    with using["elasticsearch"].client() as client, using["postgres"].connect() as connection:
+    with using["elasticsearch"].client() as client, using["postgres"].connect(role=READER) as connection:
         prefix = using["elasticsearch"].index_prefix
         found = similar_searches(client, connection, prefix, using["encoder"], text, count, least_users)
     if as_json:
@@ -105,10 +106,11 @@ def segment(
     """Show a user's segment, how sure it is, and what tells it: the user's own searches and purchases."""
     configure(config, None)
     from shop_platform.definitions import default_resources
+    from shop_platform.resources.postgres import READER
     from shop_platform.segmentation.people import segment_of
 
     using = default_resources()
-    with using["elasticsearch"].client() as client, using["postgres"].connect() as connection:
+    with using["elasticsearch"].client() as client, using["postgres"].connect(role=READER) as connection:
         found = segment_of(client, connection, using["elasticsearch"].index_prefix, using["encoder"].model_name, user)
     if as_json:
         sys.stdout.write(json.dumps(asdict(found), indent=2, ensure_ascii=False) + "\n")

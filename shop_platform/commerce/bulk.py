@@ -112,7 +112,7 @@ def _log_rows(connection: Connection, state: Literal["ENABLE", "DISABLE"]) -> No
     """Switch the triggers that note each row for the summaries."""
     for table, name in _LOGS:
         connection.execute(
-            sql.SQL(f"ALTER TABLE {{}} {state} TRIGGER {{}}").format(sql.Identifier(table), sql.Identifier(name))
+            sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(sql.Identifier(table), sql.SQL(state), sql.Identifier(name))
         )
 
 

@@ -15,7 +15,7 @@ from shop_platform.performance.rounds import interleaved
 from shop_platform.performance.sampling import WEEKS, compare_weeks
 from shop_platform.performance.summaries import ask_for_rebuild, refresh_summaries
 from shop_platform.records import read_record, write_record
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import READER, WRITER, PostgresResource
 from shop_platform.settings import load_settings
 from shop_platform.verifying import verifies_everything
 
@@ -61,7 +61,7 @@ def baseline_benchmark(context: dg.AssetExecutionContext, postgres: PostgresReso
     """Measure the queries without indexes."""
     with laboratory(postgres):
         record = measure_baseline(postgres, _queries(), load_settings().query_time_limit)
-        with postgres.connect() as connection:
+        with postgres.connect(role=WRITER) as connection:
             write_record(connection, "baseline_benchmark", context.run.run_id, dict(record))
     return dg.MaterializeResult(
         metadata={
@@ -128,12 +128,12 @@ def commerce_indexes(postgres: PostgresResource) -> Materialized:
 def indexed_benchmark(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
     """Measure the variants of the queries against each other."""
     with laboratory(postgres):
-        with postgres.connect() as connection:
+        with postgres.connect(role=READER) as connection:
             baseline = as_baseline(read_record(connection, "baseline_benchmark"))
         settings = load_settings()
         rule = interleaved(settings.measure_seconds)
         record = measure_indexed(postgres, _queries(), baseline, settings.query_time_limit, rule)
-        with postgres.connect() as connection:
+        with postgres.connect(role=WRITER) as connection:
             write_record(connection, "indexed_benchmark", context.run.run_id, dict(record))
     return dg.MaterializeResult(
         metadata={
@@ -171,7 +171,7 @@ def indexed_benchmark(context: dg.AssetExecutionContext, postgres: PostgresResou
 )
 def index_effects(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
     """Compare the benchmarks' records."""
-    with postgres.connect() as connection:
+    with postgres.connect(role=WRITER) as connection:
         effects = compare(
             as_baseline(read_record(connection, "baseline_benchmark")),
             as_indexed(read_record(connection, "indexed_benchmark")),
@@ -230,7 +230,7 @@ def activity_summaries(context: dg.AssetExecutionContext, postgres: PostgresReso
     how_many = None if verifies_everything(context.run) else WEEKS
     weeks = compare_weeks(postgres, context.run.run_id, how_many) if done.published else []
     if (not done.published and done.rebuilt is None) or not all(week.equal for week in weeks):
-        with postgres.connect() as connection:
+        with postgres.connect(role=WRITER) as connection:
             ask_for_rebuild(connection)
     return dg.MaterializeResult(
         metadata={

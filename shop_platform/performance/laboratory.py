@@ -13,7 +13,7 @@ from psycopg import IsolationLevel, sql
 from shop_platform.errors import MeasurementError
 from shop_platform.performance.indexes import LIVE, index_state
 from shop_platform.performance.summaries import ANALYTICS, SUMMARIES, fill_summary
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import BENCHMARK, Connection, PostgresResource, may_take
 
 #: Schemas of the copied tables, and of summaries made from these.
 COPY = "lab_copy"
@@ -22,6 +22,9 @@ COPIES = (COPY, SUMMARISED)
 
 #: Tables that are copied, with their primary keys.
 TABLES = {"users": "user_id", "products": "product_id", "events": "event_id"}
+
+#: Columns of `users` that measured queries may read; sql/schema/012_roles.sql grants the same of the live table.
+IMPERSONAL = ("user_id", "signup_date", "city", "country")
 
 #: Advisory lock that a measurement, or a build of indexes, holds.
 LABORATORY_LOCK = 7_301_010
@@ -85,6 +88,7 @@ def copy_live(postgres: PostgresResource, sample_events: int = SAMPLE_EVENTS) ->
         create_schema(connection, COPY)
         for table in TABLES:
             _copy_table(connection, LIVE, COPY, table, one_user_in if table == "events" else 1)
+        _hide_people(connection)
     _settle(postgres, COPY, TABLES)
     return one_user_in
 
@@ -224,6 +228,25 @@ def create_schema(connection: Connection, schema: str) -> None:
     """Make a schema of the laboratory's, marked as such."""
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(schema), sql.Literal(_MARK)))
+    if may_take(connection, BENCHMARK):
+        connection.execute(
+            sql.SQL(
+                "GRANT USAGE ON SCHEMA {schema} TO {role};"
+                "ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT SELECT ON TABLES TO {role}"
+            ).format(schema=sql.Identifier(schema), role=sql.Identifier(BENCHMARK))
+        )
+
+
+def _hide_people(connection: Connection) -> None:
+    """Let measured queries read of the copied users only what is no name and no mail address."""
+    if may_take(connection, BENCHMARK):
+        names = {"table": sql.Identifier(COPY, "users"), "role": sql.Identifier(BENCHMARK)}
+        columns = sql.SQL(", ").join(map(sql.Identifier, IMPERSONAL))
+        connection.execute(
+            sql.SQL("REVOKE SELECT ON {table} FROM {role}; GRANT SELECT ({columns}) ON {table} TO {role}").format(
+                **names, columns=columns
+            )
+        )
 
 
 def _copy_table(connection: Connection, source: str, target: str, table: str, one_user_in: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from psycopg import IsolationLevel
 
 from shop_platform import sqlfiles
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
 
 #: Weeks that one comparison looks at: the latest, and others drawn at random.
 WEEKS = 3
@@ -42,7 +42,7 @@ def compare_weeks(postgres: PostgresResource, seed: object, weeks: int | None = 
         seed: of the draw, such as the run's id; anything with a stable text.
         weeks: how many at most; None for all.
     """
-    with postgres.connect() as connection:
+    with postgres.connect(role=WRITER) as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         candidates = _settled_weeks(connection)

@@ -14,7 +14,7 @@ from shop_platform.changes import EventState, event_state, mark_consumed, prune_
 from shop_platform.errors import DataError
 from shop_platform.performance.indexes import LIVE
 from shop_platform.performance.queries import answer, dashboard_queries, rows_fingerprint
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
 
 #: Schema of the live summary tables.
 ANALYTICS = "analytics"
@@ -110,7 +110,7 @@ def _one_writer(postgres: PostgresResource, lock_timeout: str) -> Iterator[tuple
     Locks tables, not an advisory key: LOCK TABLE takes no snapshot, so that in REPEATABLE READ the one that has
     waited starts from what the one before has committed. It also holds off writers that know of no key.
     """
-    with postgres.connect() as connection:
+    with postgres.connect(role=WRITER) as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(lock_timeout)))
         names = sql.SQL(", ").join(sql.Identifier(ANALYTICS, table) for table in SUMMARIES)

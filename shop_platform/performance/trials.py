@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import psycopg
@@ -18,12 +18,12 @@ from psycopg.rows import TupleRow
 
 from shop_platform.errors import MeasurementError
 from shop_platform.performance.indexes import LIVE
-from shop_platform.performance.laboratory import COPY, hiding_indexes, set_search_path
+from shop_platform.performance.laboratory import COPY, IMPERSONAL, hiding_indexes, set_search_path
 from shop_platform.performance.plans import Plan, parse_plan
 from shop_platform.performance.queries import Rows, answer
 from shop_platform.performance.rounds import Rule, take_rounds
 from shop_platform.performance.statistics import NEGLIGIBLE, ratio_of_medians
-from shop_platform.resources.postgres import Connection
+from shop_platform.resources.postgres import BENCHMARK, Connection, may_take
 
 #: High end over low end of an interval that is narrow enough, and the distance from 1 at which none need be narrow.
 NARROW, FAR = NEGLIGIBLE, 1.5
@@ -111,13 +111,20 @@ class Trials:
         row = self.connection.execute("SELECT to_regprocedure(%s) IS NOT NULL", [_EVICT]).fetchone()
         return bool(row and row[0])
 
+    @cached_property
+    def _role(self) -> sql.Composable:
+        """What queries are executed as: the least role, where it can be taken."""
+        return sql.Identifier(BENCHMARK) if may_take(self.connection, BENCHMARK) else sql.SQL("NONE")
+
     def evict(self) -> None:
         """Evict all tables and indexes of the copy from PostgreSQL's buffers, not from the operating system's."""
+        self.connection.execute("SET LOCAL ROLE NONE")
         self.connection.execute(
             "SELECT pg_buffercache_evict_relation(c.oid::regclass) FROM pg_class AS c JOIN pg_namespace AS n"
             " ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind IN ('r', 'i')",
             [COPY],
         )
+        self.connection.execute(sql.SQL("SET LOCAL ROLE {}").format(self._role))
 
     def cold(self, name: str, variants: Mapping[str, Variant]) -> dict[str, list[float]] | None:
         """Seconds by variant, each right after an eviction; None where the server can't evict."""
@@ -147,11 +154,16 @@ class Trials:
             with hiding_indexes(self.connection, self.built - variant.indexes):
                 set_search_path(self.connection, variant.schema, COPY, LIVE)
                 self.connection.execute(
-                    sql.SQL("SET LOCAL statement_timeout = {}; SET TRANSACTION READ ONLY").format(
-                        sql.Literal(f"{self.seconds}s")
+                    sql.SQL("SET LOCAL statement_timeout = {}; SET TRANSACTION READ ONLY; SET LOCAL ROLE {}").format(
+                        sql.Literal(f"{self.seconds}s"), self._role
                     )
                 )
                 yield
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise MeasurementError(
+                f"The query {name} reads what measured queries may not: {_first_line(error)}. Of users they read "
+                f"{', '.join(IMPERSONAL)} alone; for a table of yours, GRANT SELECT ON it TO {BENCHMARK}."
+            ) from error
         except psycopg.errors.QueryCanceled as error:
             raise MeasurementError(
                 f"The query {name} took longer than {self.seconds} s on the copy and was stopped. Give it more time "

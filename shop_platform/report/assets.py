@@ -16,7 +16,7 @@ from shop_platform.report.evaluations import Evaluation, latest_evaluations
 from shop_platform.report.page import SECTIONS, missing_sections, render, sections_with_results
 from shop_platform.report.results import collect_results
 from shop_platform.report.sentences import about_checks, lead
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import READER, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention.by_segment import PICTURE
 
@@ -70,7 +70,7 @@ def _write(
 ) -> Materialized:
     the_shop = shop.shop()
     folder = shop.folder()
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         results = collect_results(connection)
     page = render(
         results,

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from functools import cache
+from typing import Any, Literal, get_args
 
 import psycopg
 from dagster import ConfigurableResource, InitResourceContext
+from psycopg import sql
 from psycopg.rows import TupleRow
 from pydantic import PrivateAttr
 
 from shop_platform import sqlfiles
 from shop_platform.errors import ServiceError
 from shop_platform.processes import note_process
-from shop_platform.resources.migrating import migrate
+from shop_platform.resources.migrating import MIGRATE_LOCK, migrate
 from shop_platform.resources.patience import naming_outages, open_connection
 from shop_platform.settings import load_settings
 
+_log = logging.getLogger(__name__)
+
 Connection = psycopg.Connection[TupleRow]
 Params = dict[str, Any] | Sequence[Any]
+
+#: What a connection may do; see sql/schema/012_roles.sql. Without one it may do what whoever logs in may.
+Role = Literal["shop_platform_writer", "shop_platform_benchmark", "shop_platform_reader"]
+WRITER: Role = "shop_platform_writer"
+BENCHMARK: Role = "shop_platform_benchmark"
+READER: Role = "shop_platform_reader"
 
 
 class PostgresResource(ConfigurableResource[Any]):
@@ -44,8 +55,12 @@ class PostgresResource(ConfigurableResource[Any]):
         return postgres.url(load_settings(), self.database)
 
     @contextmanager
-    def connect(self, *, autocommit: bool = False) -> Iterator[Connection]:
+    def connect(self, *, autocommit: bool = False, role: Role | None = None) -> Iterator[Connection]:
         """A connection in the shop's time zone; commits when the block ends well, rolls back otherwise.
+
+        Args:
+            autocommit: commit each statement by itself.
+            role: what it may do at most; as whoever logs in where that one can't take the role, with a warning.
 
         Raises:
             SettingsError: `DATABASE_URL` is malformed, or leads to another host without verified TLS.
@@ -67,6 +82,8 @@ class PostgresResource(ConfigurableResource[Any]):
             ) from None
         with naming_outages(), connection:
             connection.prepare(address, settings.silence, self.time_zone, settings.statement_timeout)
+            if role is not None and may_take(connection, role):
+                connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
             connection.autocommit = autocommit
             yield connection
 
@@ -83,4 +100,39 @@ class PostgresResource(ConfigurableResource[Any]):
                 since, or one can't be applied.
         """
         with self.connect() as connection:
-            migrate(connection, sqlfiles.list_sql("schema"))
+            applied = migrate(connection, sqlfiles.list_sql("schema"))
+            # Also where nothing was applied: the rights may have come since, or the database from another cluster.
+            if applied or not all(_granted(connection, role) for role in get_args(Role)):
+                connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
+                connection.execute("SELECT ops.grant_roles()")
+
+
+def may_take(connection: Connection, role: Role) -> bool:
+    """Whether a connection may take a role that has its rights in this database; where not, warns once of each."""
+    if _granted(connection, role):
+        return True
+    _warn(role)
+    return False
+
+
+def _granted(connection: Connection, role: Role) -> bool:
+    # What `ops.may_take` asks, without it: an older schema has no such function.
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_roles JOIN pg_namespace ON nspname = 'analytics' WHERE rolname = %s"
+        " AND pg_has_role(session_user, pg_roles.oid,"
+        " CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END)"
+        " AND has_schema_privilege(pg_roles.oid, pg_namespace.oid, 'USAGE'))",
+        [role],
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+@cache
+def _warn(role: Role) -> None:
+    _log.warning(
+        "PostgreSQL does not let us take the role %s, so that work is done with all rights of whoever logs in. Have an "
+        "administrator run CREATE ROLE %s NOLOGIN; GRANT %s TO the user of DATABASE_URL; the next run grants the rest.",
+        role,
+        role,
+        role,
+    )

@@ -13,7 +13,7 @@ from shop_platform.errors import DataError
 from shop_platform.files import write_atomically
 from shop_platform.metadata import Materialized, markdown_table, png_markdown
 from shop_platform.records import read_record
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import READER, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import checks
 from shop_platform.retention.cells import Cell, largest_groups
@@ -43,7 +43,7 @@ class _Stored:
 
 
 def _read(postgres: PostgresResource, run_id: str) -> _Stored:
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         cells = read_cells(connection)
         if not cells:

@@ -7,7 +7,7 @@ import dagster as dg
 from shop_platform.changes import event_state, mark_consumed, prune_changes
 from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.records import write_record
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
 from shop_platform.retention import checks
 from shop_platform.retention.cells import Cell, make_cell, pool, problems
 from shop_platform.retention.counting import Basis, lock_matrix, publish, read_basis
@@ -88,7 +88,7 @@ def define_cohort_retention(*, by_segment: bool) -> dg.AssetsDefinition:
 def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
     """Take in what has changed and put the cells in place of those before, unless they contradict the definition."""
     definition = Definition.of(load_settings(), postgres.time_zone)
-    with postgres.connect() as connection:
+    with postgres.connect(role=WRITER) as connection:
         lock_matrix(connection)
         state = event_state(connection)
         refreshed, cells, basis, found = _count(connection, definition, everybody=verifies_everything(context.run))

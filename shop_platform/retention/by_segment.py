@@ -10,7 +10,7 @@ from shop_platform.errors import DataError
 from shop_platform.files import write_atomically
 from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.records import find_record, write_record
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import READER, WRITER, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import checks
 from shop_platform.retention.artefacts import MOST_BYTES, data_end_note, shown
@@ -64,7 +64,7 @@ def segment_retention(
     """Count by segment from the summaries, unless they contradict the published matrix."""
     from shop_platform.retention.curves import draw_curves
 
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         basis = find_record(connection, "cohort_retention")
         if basis is None:
@@ -85,7 +85,7 @@ def segment_retention(
         "rows": [_row(each, unrecorded[each.breakdown, each.period]) for each in segments],
     }
     if not differing:
-        with postgres.connect() as connection:
+        with postgres.connect(role=WRITER) as connection:
             write_record(connection, RECORD, context.run.run_id, record)
     the_shop = shop.shop()
     png = draw_curves(

@@ -3,6 +3,7 @@
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands, ...
 
 from dataclasses import asdict
+from functools import partial
 
 import dagster as dg
 
@@ -13,7 +14,7 @@ from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_re
 from shop_platform.records import find_record, write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
 from shop_platform.resources.encoder import EncoderResource
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import WRITER, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.segmentation import checks, embeddings, logs, orphans
 from shop_platform.segmentation.behaviour import shares
@@ -165,7 +166,7 @@ def search_embeddings(
     """Encode the queries that have no embedding yet."""
     segments = load_segments()
     made_with = {"model": encoder.model_name, "segments": segments_digest(segments)}
-    with elasticsearch.client() as client, postgres.connect() as connection:
+    with elasticsearch.client() as client, postgres.connect(role=WRITER) as connection:
         lock_segmentation(connection)
         before = find_record(connection, "search_embeddings") or {}
         # Where embeddings were missing or too many, all is read: the next run mends what this one has found.
@@ -218,7 +219,7 @@ def user_segments(
     """Cluster the searchers and publish their segments, all at once."""
     segments = load_segments()
     names = [segment.name for segment in segments]
-    with elasticsearch.client() as client, postgres.connect() as connection:
+    with elasticsearch.client() as client, postgres.connect(role=WRITER) as connection:
         room = Room(
             client, connection, elasticsearch.index_prefix, segments, encoder, load_settings().seed, context.run.run_id
         )
@@ -281,14 +282,14 @@ def segmented_user_logs(
     names = [segment.name for segment in load_segments()]
     with elasticsearch.client() as client:
         done = label_documents(
-            client, postgres.connect, elasticsearch.index_prefix, encoder.model_name, names,
+            client, partial(postgres.connect, role=WRITER), elasticsearch.index_prefix, encoder.model_name, names,
             everything=verifies_everything(context.run),
         )  # fmt: skip
     updated, conflicts, gone = (
         sum(getattr(each, name) for each in done.passes) for name in ("updated", "conflicts", "gone")
     )
     context.log.info("Wrote the segment of %s documents.", updated)
-    with postgres.connect() as connection:
+    with postgres.connect(role=WRITER) as connection:
         write_record(connection, WRITTEN, context.run.run_id, done.record)
     return dg.MaterializeResult(
         metadata={
@@ -323,7 +324,7 @@ def segment_profiles(
 ) -> Materialized:
     """Describe the segments; how good they are is measured once for each model that was learned."""
     segments = load_segments()
-    with elasticsearch.client() as client, postgres.connect() as connection:
+    with elasticsearch.client() as client, postgres.connect(role=WRITER) as connection:
         record = describe_segments(
             Room(
                 client, connection, elasticsearch.index_prefix, segments, encoder, load_settings().seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, LiteralString
 
 from shop_platform.resources.locks import be_the_only_one
 from shop_platform.segmentation.pairs import Pairs
@@ -96,7 +96,7 @@ def replace_segments(connection: Connection, told: Told, only: Iterable[str] | N
     distinct = np.bincount(pairs.user, minlength=len(pairs.users)).tolist()
     _copy(
         connection,
-        "user_segments (user_id, segment, confidence, distinct_queries, model, documents)",
+        "COPY analytics.user_segments (user_id, segment, confidence, distinct_queries, model, documents) FROM STDIN",
         (
             (user, segment, confidence, count, told.model, documents)
             for user, segment, confidence, count, documents in zip(
@@ -106,7 +106,7 @@ def replace_segments(connection: Connection, told: Told, only: Iterable[str] | N
     )
     _copy(
         connection,
-        "user_queries (user_id, query_id)",
+        "COPY analytics.user_queries (user_id, query_id) FROM STDIN",
         (
             (pairs.users[user], told.query_ids[query])
             for user, query in zip(pairs.user.tolist(), pairs.query.tolist(), strict=True)
@@ -114,7 +114,7 @@ def replace_segments(connection: Connection, told: Told, only: Iterable[str] | N
     )
     _copy(
         connection,
-        "query_segments (query_id, segment, confidence)",
+        "COPY analytics.query_segments (query_id, segment, confidence) FROM STDIN",
         zip(told.query_ids, told.queries[0], _rounded(told.queries[1]), strict=True),
     )
 
@@ -172,7 +172,7 @@ def _rounded(values: NDArray[np.float64]) -> list[float]:
     return [round(value, DECIMALS) for value in values.tolist()]
 
 
-def _copy(connection: Connection, target: str, rows: Iterable[tuple[object, ...]]) -> None:
-    with connection.cursor() as cursor, cursor.copy(f"COPY analytics.{target} FROM STDIN") as copy:
+def _copy(connection: Connection, statement: LiteralString, rows: Iterable[tuple[object, ...]]) -> None:
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for row in rows:
             copy.write_row(row)

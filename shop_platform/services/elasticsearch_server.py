@@ -35,6 +35,9 @@ _MODULE = "shop_platform.services.elasticsearch_node"
 _KEPT_BACK = (
     "DATABASE_URL",
     "ELASTICSEARCH_",
+    "SHOP_SOURCE_",
+    "SHOP_ALERT_",
+    "DAGSTER_",
     "AWS_",
     "JAVA_",
     "JDK_",

@@ -19,6 +19,9 @@ from shop_platform_tests.small import SMALL
 
 COMMAND = str(Path(sys.executable).with_name("shop-platform"))
 
+#: A password, API key and address of a webhook.
+SECRET = "c4n4ry-of-the-browsed-sh0p"
+
 #: Nothing that a browser would fetch or store for itself.
 _FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -51,16 +54,27 @@ def shop(
         "SHOP_SEARCHES": "2000",
         # What is added later is a quarter of all events, which else would be measured again.
         "SHOP_REMEASURE_GROWTH": "1",
-        "DATABASE_URL": postgres_service.url(server_settings, "browsed_shop"),
+        # With secrets that open nothing here, and are nowhere to be found afterwards.
+        "DATABASE_URL": postgres_service.url(server_settings, "browsed_shop").replace("@", f":{SECRET}@"),
+        "ELASTICSEARCH_API_KEY": SECRET,
+        "SHOP_ALERT_WEBHOOK": f"http://127.0.0.1:9/{SECRET}",
+        "SHOP_SOURCE_DATABASE_URL": f"postgresql://reader:{SECRET}@127.0.0.1/none",
         "ELASTICSEARCH_URL": elasticsearch_url,
         "SHOP_HOME": str(tmp_path_factory.mktemp("browsed_shop")),
     }  # fmt: skip
-    subprocess.run([COMMAND, "demo"], env=os.environ | environment, check=True, capture_output=True, timeout=240)
+    demo = [COMMAND, "--debug", "demo"]
+    done = subprocess.run(demo, env=os.environ | environment, check=True, capture_output=True, timeout=240)
+    printed_by(environment).write_bytes(done.stdout + done.stderr)
     yield environment
     with Elasticsearch(elasticsearch_url) as client:
         for alias in ("user_logs", "search_embeddings"):
             for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
                 client.indices.delete(index=index)
+
+
+def printed_by(shop: dict[str, str]) -> Path:
+    """The file with what the demo printed."""
+    return Path(f"{shop['SHOP_HOME']}.printed")
 
 
 @pytest.fixture(scope="package")

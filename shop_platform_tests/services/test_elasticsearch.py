@@ -63,7 +63,10 @@ def pid(settings: Settings) -> int:
 
 
 def test_eight_processes_that_ask_at_once_get_one_node_on_loopback(settings: Settings) -> None:
-    secret = {"ELASTICSEARCH_PASSWORD": "canary", "DATABASE_URL": "postgresql://reader:canary@there/shop"}
+    url = "postgresql://reader:canary@there/shop"
+    secret = {"DATABASE_URL": url, "SHOP_SOURCE_DATABASE_URL": url, "SHOP_ALERT_WEBHOOK": "https://there/canary"}
+    names = ("ELASTICSEARCH_PASSWORD", "PGPASSWORD", "SHOP_SOURCE_ELASTICSEARCH_API_KEY", "DAGSTER_STORAGE_PASSWORD")
+    secret |= dict.fromkeys(names, "canary")
     assert len(answers([ask("elasticsearch", settings, **secret) for _ in range(8)])) == 1
     listening = [c for c in psutil.Process(pid(settings)).net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert {connection.laddr.ip for connection in listening} <= {"127.0.0.1", "::ffff:127.0.0.1"}

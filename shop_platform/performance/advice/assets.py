@@ -14,7 +14,7 @@ from shop_platform.performance.laboratory import laboratory
 from shop_platform.performance.queries import measured_queries
 from shop_platform.performance.rounds import interleaved
 from shop_platform.records import read_record, write_record
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import WRITER, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.settings import load_settings
 
@@ -44,7 +44,7 @@ def index_advice(context: dg.AssetExecutionContext, postgres: PostgresResource, 
             rule=interleaved(settings.measure_seconds),
             budget_share=settings.index_budget,
         )
-    with postgres.connect() as connection:
+    with postgres.connect(role=WRITER) as connection:
         effects = cast("Effects", read_record(connection, "index_effects"))
         write_record(connection, "index_advice", context.run.run_id, dict(advice))
     rows = advice["provenance"]["rows"]["events"]

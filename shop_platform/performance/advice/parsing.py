@@ -83,6 +83,7 @@ def parse_select(text: str) -> exp.Query:
             "PREPARE or anything around it."
         )
     _refuse_changes(tree)
+    _refuse_other_rights(tree)
     return tree
 
 
@@ -116,6 +117,14 @@ def _kind(tree: exp.Expr) -> str:
     from sqlglot import exp
 
     return str(tree.this) if isinstance(tree, exp.Command) else tree.key.upper()
+
+
+def _refuse_other_rights(tree: exp.Expr) -> None:
+    """By `set_config` a query could leave the role that it is executed as."""
+    from sqlglot import exp
+
+    if any(function.name.lower() == "set_config" for function in tree.find_all(exp.Anonymous)):
+        raise DataError("The query calls set_config, by which it could take other rights: leave that out.")
 
 
 def _refuse_changes(tree: exp.Query) -> None:

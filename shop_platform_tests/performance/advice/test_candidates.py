@@ -282,6 +282,8 @@ def test_odd_names_are_quoted_and_told_apart(postgres: PostgresResource) -> None
         ("WITH a AS (UPDATE events SET user_id = 'a' RETURNING 1) SELECT 1", "contains UPDATE"),
         ("SELECT * INTO copy FROM events", "INTO"),
         ("SELECT * FROM events FOR UPDATE", "FOR UPDATE"),
+        ("SELECT set_config('role', 'none', false)", "calls set_config"),
+        ("SELECT 1 FROM pg_catalog.\"set_config\"('role', 'none', false)", "calls set_config"),
         ("SELECT * FROM (SELECT * FROM events FOR SHARE) AS e", "FOR UPDATE"),
     ],
 )
