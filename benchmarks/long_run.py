@@ -96,7 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]:
         del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="shop_platform_long_") as folder:
-        os.environ |= SHOP | {"SHOP_HOME": folder, "SHOP_KEEP_RUNS": "100"}
+        os.environ |= SHOP | {"SHOP_HOME": f"{folder}/home", "SHOP_KEEP_RUNS": "100"}
+        # Of this process's own, so that nobody else's files are counted.
+        tempfile.tempdir = f"{folder}/temporary"
+        Path(tempfile.tempdir).mkdir()
         try:
             found = run_cycles(chosen.cycles, out)
         finally:

@@ -163,6 +163,9 @@ WRITERS: dict[Format, Callable[[Rows], bytes]] = {"csv": as_csv, "jsonl": as_jso
 
 @cases("rows")
 @given(formatted(), KINDS)
+@example(("csv", [ROWS[0], ROWS[1] | {"b": "\ud800"}, ROWS[2]]), "users")
+@example(("jsonl", [ROWS[0], ROWS[1] | {"b": "\ud800"}, ROWS[2]]), "events")
+@example(("csv", [ROWS[0] | {"b": "a\0b"}, ROWS[1] | {"a": "x" * 1_100}, ROWS[2] | {"d": "infinity"}]), "events")
 def test_every_row_of_any_values_is_accounted_for(
     tmp_path_factory: pytest.TempPathFactory, written: tuple[Format, Rows], kind: Kind
 ) -> None:
