@@ -38,7 +38,7 @@ demo: setup ## Run the whole platform and print what it found.
 test: setup ## Run every test against real servers.
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --cov --cov-report=term:skip-covered
 
-test-faults: setup ## Inject every fault that something is promised about; half an hour.
+test-faults: setup ## Inject every fault that something is promised about; about an hour.
 	$(BIN)/pytest -m fault --numprocesses 2 --dist worksteal
 
 check: setup ## Format, lint and types.
