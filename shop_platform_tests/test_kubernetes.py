@@ -6,7 +6,7 @@ The chart's templates are not: `launcher_of` and `context_of` do what they do wi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,9 @@ def test_dagsters_instance_takes_pools_and_run_monitoring() -> None:
     assert instance["concurrency"]["pools"] == {"default_limit": 1, "granularity": "op"}
 
 
-@pytest.mark.parametrize("manifest", [run_pod(), server_pod()], ids=["run", "code location"])
-def test_kubernetes_takes_the_pods_which_are_no_root_and_bounded(manifest: dict[str, Any]) -> None:
+@pytest.mark.parametrize("made", [run_pod, server_pod])
+def test_kubernetes_takes_the_pods_which_are_no_root_and_bounded(made: Callable[[], dict[str, Any]]) -> None:
+    manifest = made()
     kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
     pod = manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
     (container,) = pod["containers"]
