@@ -1,4 +1,4 @@
-"""Elasticsearch: the one that `ELASTICSEARCH_URL` names, or an embedded node on loopback."""
+"""Elasticsearch: the one whose nodes `ELASTICSEARCH_URL` names, or an embedded node on loopback."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from shop_platform.settings import Settings
 def url(settings: Settings, progress: Progress | None = None) -> str:
     """URL for curl and any other client; starts the embedded node when `ELASTICSEARCH_URL` is unset.
 
+    Of several nodes that `ELASTICSEARCH_URL` names it is the first one's.
+
     Args:
         settings: where the node is, or where its data lies.
         progress: told of the jars that are fetched for the embedded node.
@@ -25,7 +27,7 @@ def url(settings: Settings, progress: Progress | None = None) -> str:
         ServiceError: the node's jars can't be had, or the node does not start; the message ends with its log.
     """
     if settings.elasticsearch_url is not None:
-        return settings.elasticsearch_url.get_secret_value()
+        return settings.elasticsearch_url.get_secret_value().split(",")[0].strip()
     folder = _folder(settings)
     found = elasticsearch_server.find_ready(folder)
     if found is None:
@@ -46,13 +48,15 @@ def client_options(settings: Settings) -> dict[str, Any]:
         SettingsError: the URL, or the credentials beside it, can't be used; no secret is shown.
         ServiceError: the embedded node can't be started.
     """
-    address = _parse(url(settings))
+    named = settings.elasticsearch_url
+    nodes = [_parse(each) for each in (url(settings) if named is None else named.get_secret_value()).split(",")]
+    address = _one_cluster(nodes)
     return {
-        "hosts": [address.without_credentials],
+        "hosts": [node.without_credentials for node in nodes],
         "request_timeout": 60,
         "retry_on_timeout": True,
         "max_retries": 3,
-        **(_identity(settings, address) if settings.elasticsearch_url is not None else {}),
+        **(_identity(settings, address) if named is not None else {}),
         **(_tls(settings) if address.secure else {}),
     }
 
@@ -85,7 +89,7 @@ def status(settings: Settings) -> ServiceStatus:
             embedded=False,
             running=answers,
             version=elasticsearch_server.version(options) if answers else None,
-            url=options["hosts"][0],
+            url=",".join(options["hosts"]),
         )
     folder = _folder(settings)
     found = elasticsearch_server.find_ready(folder)
@@ -130,7 +134,7 @@ def _parse(address: str) -> _Address:
         raise SettingsError(
             "ELASTICSEARCH_URL must look like https://user:password@host:9200, with special characters of the "
             "password percent-encoded; or leave user and password out and set ELASTICSEARCH_USERNAME and "
-            "ELASTICSEARCH_PASSWORD."
+            "ELASTICSEARCH_PASSWORD. Several nodes are several such URLs with commas between them."
         )
     secure = parts.scheme == "https"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -140,6 +144,18 @@ def _parse(address: str) -> _Address:
         unquote(parts.username or ""),
         unquote(parts.password or ""),
     )
+
+
+def _one_cluster(nodes: list[_Address]) -> _Address:
+    """The node whose credentials are those of all: of one that has some, where one has."""
+    known = {(node.username, node.password) for node in nodes if node.username or node.password}
+    if len(known) > 1 or len({node.secure for node in nodes}) > 1:
+        raise SettingsError(
+            "ELASTICSEARCH_URL names nodes with different users or passwords, or https beside http: they must be nodes "
+            "of one cluster. Give user and password in one of the URLs, or in ELASTICSEARCH_USERNAME and "
+            "ELASTICSEARCH_PASSWORD, and the same scheme in all."
+        )
+    return next((node for node in nodes if node.username or node.password), nodes[0])
 
 
 def _identity(settings: Settings, address: _Address) -> dict[str, Any]:
