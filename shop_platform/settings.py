@@ -15,6 +15,9 @@ from shop_platform.hosts import OR_ALLOW, is_safe_web_address
 
 Count = Annotated[int, Field(ge=1)]
 
+#: As many as Elasticsearch allows.
+Shards = Annotated[int, Field(ge=1, le=1_024)]
+
 Scale = Literal["50k", "500k", "5m", "50m"]
 
 #: How many users, products and events a synthetic shop of each scale has, named after its events.
@@ -41,7 +44,8 @@ class Settings(BaseSettings):
     elasticsearch_url: SecretStr | None = Field(
         None,
         validation_alias="ELASTICSEARCH_URL",
-        description="Elasticsearch to use, as a URL; unset: an embedded Elasticsearch 9.2 is started.",
+        description="Elasticsearch to use, as a URL, or the nodes of one cluster as several with commas between them; "
+        "unset: an embedded Elasticsearch 9.2 is started.",
     )
     elasticsearch_api_key: SecretStr | None = Field(
         None, validation_alias="ELASTICSEARCH_API_KEY", description="API key for Elasticsearch, encoded form."
@@ -73,6 +77,19 @@ class Settings(BaseSettings):
         "1g",
         pattern=r"^\d+[mg]$",
         description="Largest Java heap of the embedded Elasticsearch, for example 512m or 2g.",
+    )
+    elasticsearch_shards: Shards = Field(
+        1, description="Primary shards of the search logs' index, when the platform makes it the next time."
+    )
+    elasticsearch_embedding_shards: Shards = Field(
+        1, description="Primary shards of the index of embeddings, when the platform makes it the next time."
+    )
+    elasticsearch_replicas: int | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="Copies of each shard beside the first, in indexes made from now on; unset: one, where there is a "
+        "second node.",
     )
     home: Path = Field(
         Path(".shop"),

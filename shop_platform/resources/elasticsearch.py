@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,16 @@ _ACTIONS, _REQUESTS = 2_000, 2
 
 #: What the node tells of each action: all of it would take a tenth of the time of an update.
 _TOLD = "errors,items.*._id,items.*.status,items.*.error,items.*._seq_no"
+
+#: A busy node, and a shard whose primary is lost: both are over after a while.
+_BUSY = (429, 503)
+
+#: Seconds between attempts to read an index of which a shard has no node, until a replica has taken over.
+_TAKE_OVER = (0.5, 1, 2, 4, 8, 16)
+
+
+class LostSnapshotError(ServiceError):
+    """A node left the cluster with its part of a snapshot, or the snapshot was not asked for long. Run again."""
 
 
 class ElasticsearchResource(ConfigurableResource[Any]):
@@ -97,30 +108,35 @@ def once(client: Elasticsearch) -> Elasticsearch:
 
 @dataclass(frozen=True)
 class Hit:
-    """One document as a snapshot holds it; `seq_no` and `primary_term` say which version of it that is."""
+    """One document as a snapshot holds it; `seq_no` and `primary_term` say which version on its shard."""
 
     id: str
     seq_no: int
     primary_term: int
     source: Mapping[str, Any]
+    shard: int = 0
 
 
 class Snapshot:
     """What an index or alias held at one point in time; made by `snapshot`."""
 
-    def __init__(self, client: Elasticsearch, point: str) -> None:
+    def __init__(self, client: Elasticsearch, point: str, shards: int = 1) -> None:
         self._client = client
         self.point = point
+        self._shards = shards
 
     def hits(
         self, fields: Sequence[str], *, query: Mapping[str, Any] | None = None, page: int = 2_000
     ) -> Iterator[Hit]:
-        """All documents, each once, with the given fields; holds one page of them in memory."""
+        """All documents, each once, with the given fields; holds one page of them in memory.
+
+        Raises:
+            LostSnapshotError: a part of the snapshot is gone; never are the documents of the rest taken for all.
+        """
         source: bool | dict[str, Any] = {"includes": list(fields), "exclude_vectors": False} if fields else False
         after: list[Any] | None = None
         while True:
-            answer = self._client.search(
-                pit={"id": self.point, "keep_alive": _KEEP_ALIVE},
+            found = self._search(
                 query=query,
                 size=page,
                 sort=["_shard_doc"],
@@ -128,34 +144,58 @@ class Snapshot:
                 source=source,
                 seq_no_primary_term=True,
                 track_total_hits=False,
-            )
-            self.point = answer["pit_id"]
-            found = answer["hits"]["hits"]
+                # Only with an explanation is it told on which shard a document is; the explanation itself is not sent.
+                explain=self._shards > 1,
+                filter_path="-hits.hits._explanation",
+            )["hits"]["hits"]
             for hit in found:
-                yield Hit(hit["_id"], hit["_seq_no"], hit["_primary_term"], hit.get("_source", {}))
+                shard = int(hit["_shard"].rpartition("[")[2][:-1]) if self._shards > 1 else 0
+                yield Hit(hit["_id"], hit["_seq_no"], hit["_primary_term"], hit.get("_source", {}), shard)
             if len(found) < page:
                 return
             after = found[-1]["sort"]
 
+    def since(self, seq_nos: Sequence[int], fields: Sequence[str]) -> Iterator[Hit]:
+        """Documents whose last operation has a later number than the one given for their shard."""
+        for hit in self.hits(fields, query={"range": {"_seq_no": {"gt": min(seq_nos)}}}):
+            if hit.seq_no > seq_nos[hit.shard]:
+                yield hit
+
     def count(self) -> int:
         """How many documents there are."""
-        answer = self._client.search(pit={"id": self.point, "keep_alive": _KEEP_ALIVE}, size=0, track_total_hits=True)
+        return int(self._search(size=0, track_total_hits=True)["hits"]["total"]["value"])
+
+    def _search(self, **asked: Any) -> Any:  # noqa: ANN401  as the client takes and answers it
+        from elasticsearch import ApiError
+
+        pit = {"id": self.point, "keep_alive": _KEEP_ALIVE}
+        try:
+            answer = self._client.search(pit=pit, allow_partial_search_results=False, **asked)
+        except ApiError as error:
+            if error.status_code != 404 and error.status_code < 500:
+                raise
+            raise LostSnapshotError(
+                f"Elasticsearch lost a part of what was being read ({error.error}): a node left the cluster, or the "
+                "reading paused for over five minutes. Run again."
+            ) from error
         self.point = answer["pit_id"]
-        return int(answer["hits"]["total"]["value"])
+        return answer
 
 
 @contextmanager
 def snapshot(client: Elasticsearch, alias: str) -> Iterator[Snapshot]:
     """Everything that was written to an alias or index so far, unmoved by what is written meanwhile.
 
+    Where a shard has no node just now it waits for a replica to take over, for half a minute.
+
     Raises:
         DataError: there is no such alias.
+        ServiceError: a shard stays without a node.
     """
     from elasticsearch import NotFoundError
 
     try:
-        client.indices.refresh(index=alias)
-        taken = Snapshot(client, client.open_point_in_time(index=alias, keep_alive=_KEEP_ALIVE)["id"])
+        taken = next(filter(None, (_open(client, alias, wait) for wait in (*_TAKE_OVER, None))))
     except NotFoundError:
         raise DataError(
             f"Elasticsearch has no {alias}: materialise the asset that makes it first, from user_logs on."
@@ -163,7 +203,24 @@ def snapshot(client: Elasticsearch, alias: str) -> Iterator[Snapshot]:
     try:
         yield taken
     finally:
-        client.options(ignore_status=404).close_point_in_time(id=taken.point)
+        client.options(ignore_status=(404, 500, 502, 503)).close_point_in_time(id=taken.point)
+
+
+def _open(client: Elasticsearch, alias: str, wait: float | None) -> Snapshot | None:
+    """A snapshot of every shard; where one has no node, None after some seconds, or an error where there are none."""
+    from elasticsearch import ApiError
+
+    try:
+        if not client.indices.refresh(index=alias)["_shards"]["failed"]:
+            opened = client.open_point_in_time(index=alias, keep_alive=_KEEP_ALIVE)
+            return Snapshot(client, opened["id"], opened["_shards"]["total"])
+    except ApiError as error:
+        if error.status_code < 500:
+            raise
+    if wait is None:
+        raise ServiceError(f"Elasticsearch can't read all shards of {alias}: see its cluster health, then run again.")
+    time.sleep(wait)
+    return None
 
 
 @dataclass(frozen=True)
@@ -194,8 +251,8 @@ def write_bulk(
 ) -> Iterator[Written]:
     """Send actions in bulk through an alias, and tell of each what became of it, in their order.
 
-    Nothing makes an index by accident: the target must be an alias. Actions that a busy node turns away (429) are
-    sent again, after about 0.5, 1, 2, ... seconds, seven times.
+    Nothing makes an index by accident: the target must be an alias. Actions that a busy node turns away (429), or
+    whose shard has lost its primary (503), are sent again, after about 0.5, 1, 2, ... seconds, seven times.
 
     Args:
         client: where to.
@@ -221,6 +278,7 @@ def write_bulk(
             max_chunk_bytes=10 * 2**20,
             raise_on_error=False,
             max_retries=7,
+            retry_on_status=_BUSY,
             # Of random length, so that requests that were turned away together do not come back together.
             initial_backoff=backoff * random.uniform(0.5, 1.5),  # noqa: S311  no secret
             max_backoff=30,
@@ -254,8 +312,10 @@ def _written(item: Mapping[str, Any], alias: str) -> Written:
     kind = error.get("type", "unknown") if isinstance(error, dict) else str(error or "")
     if kind == "index_not_found_exception":
         raise DataError(f"Elasticsearch has no alias {alias}: it was removed meanwhile. Run again from user_logs on.")
-    if item["status"] == 429:
-        raise ServiceError(f"Elasticsearch stayed too busy to take documents for {alias}. Run again later.")
+    if item["status"] in _BUSY:
+        raise ServiceError(
+            f"Elasticsearch stayed too busy to take documents for {alias}, or lacks a node. Run again later."
+        )
     return Written(item["_id"], item["status"], kind, item.get("_seq_no"))
 
 
@@ -277,16 +337,21 @@ def alias_target(client: Elasticsearch, alias: str) -> str | None:
     return indexes[0] if indexes else None
 
 
-def create_index(client: Elasticsearch, name: str, alias: str, mappings: Mapping[str, Any]) -> None:
-    """Make an index with an alias, of one shard, replicated where there is a second node; none if it exists already."""
+def create_index(client: Elasticsearch, name: str, alias: str, mappings: Mapping[str, Any], *, shards: int = 1) -> None:
+    """Make an index with an alias, unless it exists already.
+
+    It is replicated as `SHOP_ELASTICSEARCH_REPLICAS` says; else once, where there is a second node.
+    """
     from elasticsearch import BadRequestError
 
+    replicas = load_settings().elasticsearch_replicas
+    copies: dict[str, Any] = {"auto_expand_replicas": "0-1"} if replicas is None else {"number_of_replicas": replicas}
     try:
         client.indices.create(
             index=name,
             aliases={alias: {}},
             mappings=mappings,
-            settings={"number_of_shards": 1, "auto_expand_replicas": "0-1"},
+            settings={"number_of_shards": shards, **copies},
         )
     except BadRequestError as error:
         if error.error != "resource_already_exists_exception":

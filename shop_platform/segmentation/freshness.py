@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from shop_platform.records import find_record
 from shop_platform.segmentation.describing import PROFILES
 from shop_platform.segmentation.logs import ALIAS
-from shop_platform.segmentation.marks import history, mark_of
+from shop_platform.segmentation.marks import history, mark_of, position_text
 from shop_platform.segmentation.segmenting import RECORD, WRITTEN
 from shop_platform.segmentation.segments import Segment, segments_digest
 
@@ -27,7 +27,7 @@ class LogState:
     Attributes:
         total: number of documents.
         segmented: of them, those with a segment.
-        last: the last operation on the index; empty where operations have no order.
+        last: the last operation on each shard of the index; empty while one has no node.
         made_with: encoder and segments.
     """
 
@@ -55,6 +55,7 @@ def log_state(client: Elasticsearch, prefix: str, encoder_name: str, segments: S
             index=alias,
             size=0,
             track_total_hits=True,
+            allow_partial_search_results=False,
             aggs={"segmented": {"filter": {"exists": {"field": "segment"}}}},
         )
     except NotFoundError:
@@ -62,7 +63,7 @@ def log_state(client: Elasticsearch, prefix: str, encoder_name: str, segments: S
     return LogState(
         total=answer["hits"]["total"]["value"],
         segmented=answer["aggregations"]["segmented"]["doc_count"],
-        last="" if at is None else f"{at[0]}@{at[1]}",
+        last="" if at is None else position_text(*at),
         made_with=f"{encoder_name}/{segments_digest(segments)}",
     )
 
@@ -75,7 +76,8 @@ def settled_state(connection: Connection, now: LogState) -> LogState | None:
     mark = mark_of(written)
     basis = told.get("basis", {})
     settled = replace(now, segmented=now.total, made_with=f"{basis.get('encoder')}/{basis.get('segments')}")
-    return settled if not now.last else replace(settled, last="" if mark is None else f"{mark.index}@{mark.seq_no}")
+    last = "" if mark is None else position_text(mark.index, mark.seq_nos)
+    return settled if not now.last else replace(settled, last=last)
 
 
 def profiles_due(connection: Connection) -> bool:

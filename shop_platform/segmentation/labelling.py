@@ -88,7 +88,7 @@ def label_documents(
     with snapshot(client, alias) as taken:
         changed = changed_since(taken, since, at, ("user_id", MODEL_FIELD))
     users = None if changed is None else sorted({user for hit in changed if (user := searcher_of(hit.source))})
-    choose = all_documents if users is None or since is None else _of(users, since.seq_no)
+    choose = all_documents if users is None or since is None else _of(users, since.seq_nos)
 
     def read() -> Labels:
         with connect() as connection:
@@ -114,12 +114,12 @@ def label_documents(
     return Labelled(passes, users is None, expected, found, record)
 
 
-def _of(users: Sequence[str], seq_no: int) -> Choose:
+def _of(users: Sequence[str], seq_nos: Sequence[int]) -> Choose:
     """Documents with later operations, and those of some users; each once."""
 
     def choose(taken: Snapshot) -> Iterator[Hit]:
         seen: set[str] = set()
-        for hit in taken.hits(FIELDS, query={"range": {"_seq_no": {"gt": seq_no}}}):
+        for hit in taken.since(seq_nos, FIELDS):
             seen.add(hit.id)
             yield hit
         yield from (hit for hit in documents_of(taken, users, FIELDS) if hit.id not in seen)

@@ -13,6 +13,7 @@ from shop_platform.progress import TOLD_EVERY, Advance, track
 from shop_platform.quarantine import refuse_over_threshold
 from shop_platform.resources.elasticsearch import alias_target, create_index, once, snapshot, write_bulk
 from shop_platform.segmentation.rows import OWN, Rows
+from shop_platform.settings import load_settings
 from shop_platform.sources.base import Shop
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def load_logs(client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list)
         _refuse_to_lose_documents(client, old)
     new = f"{alias}-{hashlib.sha256(fingerprint.encode()).hexdigest()[:12]}"
     _drop_leftovers(client, alias, keep=old, resume=new)
-    create_index(client, new, f"{alias}-loading", {**MAPPINGS, "_meta": {"shop_platform": {"loading": alias}}})
+    mappings = {**MAPPINGS, "_meta": {"shop_platform": {"loading": alias}}}
+    create_index(client, new, f"{alias}-loading", mappings, shards=load_settings().elasticsearch_shards)
     load = _write(client, new, f"{alias}-loading", shop, keep)
     _mark(client, new, alias, shop, fingerprint, load)
     _switch(client, alias, old, new)
@@ -278,5 +280,5 @@ def _own(client: Elasticsearch, index: str) -> set[str]:
 
 
 def _count(client: Elasticsearch, index: str) -> int:
-    client.indices.refresh(index=index)
-    return int(client.count(index=index)["count"])
+    with snapshot(client, index) as taken:
+        return taken.count()

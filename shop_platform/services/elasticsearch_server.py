@@ -91,7 +91,7 @@ def start(folder: Path, heap: str, jars: Jars) -> Server:
     # Whoever started such a node died before it answered, or the note of it is gone.
     end(_nodes(folder), patience=STOP_TIMEOUT)
     before = read_state(folder / "server.json") or {}
-    _lay_out(folder, jars)
+    lay_out(folder, jars)
     (folder / "logs" / "http.ports").unlink(missing_ok=True)
     http_port = _port_range(before.get("port"))
     command = [sys.executable, "-m", _MODULE, str(folder), cluster_name(folder), heap, http_port]
@@ -190,7 +190,7 @@ def _port_range(before: object) -> str:
     return f"{first}-{first + len(_PORTS) - 1}"
 
 
-def _lay_out(folder: Path, jars: Jars) -> None:
+def lay_out(folder: Path, jars: Jars) -> None:
     """Make the folders that the node expects: its configuration, and the module with its HTTP transport."""
     for name in ("config", "data", "logs", "plugins", "tmp"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)

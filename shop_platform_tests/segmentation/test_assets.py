@@ -139,10 +139,20 @@ def test_a_second_run_writes_nothing(room: Room, elasticsearch: ElasticsearchRes
     assert metadata_of(again, "segmented_user_logs")["documents updated in this run"] == 0
 
 
+@pytest.mark.parametrize("shards", [1, 3])
 def test_a_refresh_encodes_only_new_queries_and_gives_what_a_full_run_gives(
-    room: Room, postgres: PostgresResource, elasticsearch: ElasticsearchResource
+    shards: int,
+    room: Room,
+    postgres: PostgresResource,
+    elasticsearch: ElasticsearchResource,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for name in ("SHOP_ELASTICSEARCH_SHARDS", "SHOP_ELASTICSEARCH_EMBEDDING_SHARDS"):
+        monkeypatch.setenv(name, str(shards))
     room.run()
+    with elasticsearch.client() as client:
+        made = client.indices.get_settings(index=f"{elasticsearch.index_prefix}*", name="index.number_of_shards")
+    assert {each["settings"]["index"]["number_of_shards"] for each in made.body.values()} == {str(shards)}
     known = next(iter(documents(elasticsearch).values()))
     add_log(elasticsearch, user_id=known["user_id"], search_query=str(known["search_query"]).upper())
     added = add_log(elasticsearch, user_id="by curl", search_query="a query that nobody else has 4711")

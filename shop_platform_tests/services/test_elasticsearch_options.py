@@ -30,7 +30,7 @@ def test_any_password_survives_a_url_when_it_is_encoded(password: str, port: int
     assert options["hosts"] == [f"https://es:{port}"]
 
 
-@given(st.text("#?/:@[]% \\", max_size=5), st.text("#?/:@[]% \\", max_size=5))
+@given(st.text("#?/:@[]% \\,", max_size=5), st.text("#?/:@[]% \\,", max_size=5))
 def test_a_password_that_is_not_encoded_is_never_shown(before: str, after: str) -> None:
     password = f"{before}canary{after}"
     try:
@@ -42,6 +42,31 @@ def test_a_password_that_is_not_encoded_is_never_shown(before: str, after: str) 
 
 def test_an_address_of_version_6_keeps_its_brackets() -> None:
     assert client_options(Settings(elasticsearch_url="http://[::1]:9200"))["hosts"] == ["http://[::1]:9200"]
+
+
+@pytest.mark.parametrize("first", ["https://reader:hu%2Csh@es-1", "https://es-1"])
+def test_the_nodes_of_one_cluster_are_all_named_and_share_the_credentials_of_one(first: str) -> None:
+    options = client_options(Settings(elasticsearch_url=f"{first}, https://es-2:9200,https://reader:hu%2Csh@es-3/es"))
+    assert options["hosts"] == ["https://es-1:443", "https://es-2:9200", "https://es-3:443/es"]
+    assert options["basic_auth"] == ("reader", "hu,sh")
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("https://a:canary@es-1,https://a:other@es-2", "nodes of one cluster"),
+        ("https://a:canary@es-1,http://es-2", "nodes of one cluster"),
+        ("https://a:canary@es-1,es-2:9200", "must look like"),
+        ("https://a:canary@es-1,", "must look like"),
+        ("https://a:can,ary@es-1", "must look like"),
+    ],
+)
+def test_nodes_that_can_not_be_of_one_cluster_are_refused_without_a_secret(url: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint) as caught:
+        client_options(Settings(elasticsearch_url=url))
+    told = "".join(traceback.format_exception(caught.value)) + str(caught.value.__context__)
+    assert "canary" not in told
+    assert "ary@" not in str(caught.value)
 
 
 def test_an_api_key_and_a_certificate_authority_are_handed_on(tmp_path: Path) -> None:
