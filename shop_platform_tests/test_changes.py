@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
+from psycopg import sql
 
 from shop_platform.changes import EventState, consumed_state, event_state, mark_consumed, prune_changes
+from shop_platform.performance.summaries import CONSUMER, refresh_summaries
 from shop_platform.resources.postgres import PostgresResource
 
 SETUP = """
@@ -115,3 +117,17 @@ def test_rows_are_counted_once_however_many_remove_them_while_others_write(postg
         assert event_state(connection).changes == 51  # the user, fifty events
         row = connection.execute("SELECT count(*) FROM ops.event_changes").fetchone()
         assert row == (51 - removed,)
+
+
+def test_a_refresh_empties_the_logs_and_what_it_has_taken_in_stays_noted(postgres: PostgresResource) -> None:
+    with postgres.connect(autocommit=True) as connection:
+        connection.execute(SETUP)
+        for _ in range(3):
+            for _ in range(5):
+                connection.execute(EVENT)
+            assert refresh_summaries(postgres).published
+            for log in ("event_changes", "event_log", "product_log"):
+                query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier("ops", log))
+                assert connection.execute(query).fetchone() == (0,)
+            assert consumed_state(connection, CONSUMER) == event_state(connection)
+        assert event_state(connection).changes == 16  # the user, fifteen events
