@@ -20,7 +20,7 @@ from shop_platform.sources.load import load_shop
 
 if TYPE_CHECKING:
     from dagster import DagsterEvent
-    from dagster._utils.error import SerializableErrorInfo
+    from dagster_shared.error import SerializableErrorInfo
 
 #: Called with an asset step's name and "started", "finished", "failed" or "skipped", or with a line of its log.
 Listener = Callable[[str, str], None]
