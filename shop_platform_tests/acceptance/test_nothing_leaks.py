@@ -1,14 +1,18 @@
-"""After a demo no secret stands in what was printed, logged or kept."""
+"""After a demo no secret, and no query that few people typed, stands in what was printed, logged or kept."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 from elasticsearch import Elasticsearch
+from elasticsearch.helpers import scan
 from psycopg import sql
 
+from shop_platform.segmentation.profiles import SHARED_BY
+from shop_platform.segmentation.queries import normalise
 from shop_platform_tests.acceptance.conftest import SECRET, printed_by
 
 
@@ -43,3 +47,26 @@ def test_no_secret_is_kept_in_the_servers(shop: dict[str, str]) -> None:
             assert found == (0,), f"{schema}.{table}"
     with Elasticsearch(shop["ELASTICSEARCH_URL"]) as client:
         assert client.count(index="*", query={"query_string": {"query": f'"{SECRET}"'}})["count"] == 0
+
+
+def test_no_query_of_fewer_than_k_users_is_shown_printed_or_kept_in_files(shop: dict[str, str]) -> None:
+    users, typed = defaultdict(set), defaultdict(set)
+    with Elasticsearch(shop["ELASTICSEARCH_URL"]) as client:
+        for hit in scan(client, index="user_logs", source=["user_id", "search_query"]):
+            text = hit["_source"]["search_query"]
+            users[normalise(text)].add(hit["_source"]["user_id"])
+            typed[normalise(text)] |= {normalise(text), text.lower()}
+    shared = [text for text, who in users.items() if len(who) >= SHARED_BY]
+    # Not those whose words stand in a query that many share, or that are too short to be told from other text.
+    lone = [
+        spelling
+        for text, who in users.items()
+        if len(who) < SHARED_BY and len(text) > 12 and not any(text in other for other in shared)
+        for spelling in typed[text]
+    ]
+    assert len(lone) > 20
+    assert shared
+    files = {path: content.lower() for path, content in kept_files(shop)}
+    assert any(text.encode() in content for text in shared for content in files.values())
+    shown = {(text, path.name) for path, content in files.items() for text in lone if text.encode() in content}
+    assert shown == set()
