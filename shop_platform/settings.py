@@ -175,6 +175,11 @@ class Settings(BaseSettings):
         description="First month, such as 2024-01, of the asset `events_by_month`, which loads chosen months of "
         "`events`; unset: there is no such asset.",
     )
+    search_logs_keep_days: Count | None = Field(
+        None,
+        description="Days for which search logs are kept; older ones are neither loaded nor left in Elasticsearch; "
+        "unset: all are kept.",
+    )
     remeasure_growth: float = Field(
         0.1,
         ge=0,

@@ -2,7 +2,8 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands, ...
 
-from dataclasses import asdict
+import datetime as dt
+from dataclasses import asdict, replace
 from functools import partial
 
 import dagster as dg
@@ -20,6 +21,7 @@ from shop_platform.segmentation import checks, embeddings, logs, orphans
 from shop_platform.segmentation.behaviour import shares
 from shop_platform.segmentation.describing import PROFILES, describe_segments
 from shop_platform.segmentation.encoding import encode_missing
+from shop_platform.segmentation.keeping import first_kept, keeping_since, remove_older
 from shop_platform.segmentation.labelling import label_documents
 from shop_platform.segmentation.marks import later, mark_of
 from shop_platform.segmentation.publishing import lock_segmentation
@@ -113,10 +115,13 @@ def user_logs(
     state = the_shop.source.state()
     with keeping_refused(postgres), elasticsearch.client() as client, postgres.connect() as connection:
         lock_segmentation(connection)
-        given = without_erased(connection, the_shop)
+        first = first_kept(load_settings().search_logs_keep_days, dt.datetime.now(dt.UTC))
+        given = keeping_since(without_erased(connection, the_shop), first)
         load = logs.load_logs(
             client, elasticsearch.index_prefix, given, lambda rows: keep_quarantine(connection, "user_logs", rows)
         )
+        expired = remove_older(client, elasticsearch.index_prefix, first)
+        load = replace(load, documents=load.documents - expired)
         forget_refused(connection, ["user_logs"])
         manifest = the_shop.source.manifest() if load.changed else None
         moved = note_source(connection, "user_logs", the_shop, state, manifest)
@@ -138,6 +143,7 @@ def user_logs(
             "quarantined": markdown_table(["reason", "rows"], load.quarantined.items()),
             "documents added": load.added,
             "documents removed": load.removed,
+            "documents expired": expired,
             **({} if moved is None else {"files": str(moved)}),
         },
         check_results=[checks.documents_match_source(load, quarantined), checks.no_orphans(found)],
