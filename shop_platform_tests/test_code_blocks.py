@@ -149,8 +149,11 @@ def test_every_block_says_its_language() -> None:
 
 def test_few_blocks_are_not_run_and_each_says_why() -> None:
     left = [block for block in BLOCKS if block.not_run]
-    assert len(left) <= 5, [str(block) for block in left]
-    assert all(len(block.value) > 10 and block.language == "sh" for block in left)
+    assert all(len(block.value) > 10 for block in left)
+    # What needs something that no test has, such as a cluster, can't be run; of all else few are left.
+    others = [block for block in left if not block.value.startswith("needs ")]
+    assert len(others) <= 5, [str(block) for block in others]
+    assert all(block.language == "sh" for block in others)
 
 
 @pytest.mark.parametrize("block", run_in("python"), ids=str)

@@ -22,8 +22,6 @@ LOADERS = {
     "torch.load",
     "yaml.load",
     "yaml.unsafe_load",
-    "np.load",
-    "numpy.load",
     "pd.read_pickle",
     "pandas.read_pickle",
 }
