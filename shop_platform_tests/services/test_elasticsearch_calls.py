@@ -57,7 +57,7 @@ def call_of(method: str, url: str) -> str:
         parts[2] = "{id}"
     if parts[:1] == ["_alias"]:
         parts[1:] = ["{name}"]
-    if parts[1:2] == ["_stats"]:
+    if parts[1:2] in (["_stats"], ["_settings"]):
         parts = parts[:2]
     if parts[1:2] == ["_block"]:
         parts[2:] = ["{block}"]
