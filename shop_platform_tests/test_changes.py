@@ -63,6 +63,7 @@ def test_what_a_consumer_took_in_is_remembered(postgres: PostgresResource) -> No
         assert consumed_state(connection, "summaries") == EventState(3, 7)
 
 
+@pytest.mark.fault
 def test_removing_rows_of_the_log_moves_no_state(postgres: PostgresResource) -> None:
     with postgres.connect() as connection:
         connection.execute(SETUP)
@@ -79,6 +80,7 @@ def test_removing_rows_of_the_log_moves_no_state(postgres: PostgresResource) -> 
         assert event_state(reader) == EventState(before.changes + 1, before.last_change + 1)
 
 
+@pytest.mark.fault
 def test_a_change_that_commits_after_later_ones_were_removed_moves_the_state(postgres: PostgresResource) -> None:
     with postgres.connect() as connection:
         connection.execute(SETUP)
@@ -93,6 +95,7 @@ def test_a_change_that_commits_after_later_ones_were_removed_moves_the_state(pos
         assert event_state(reader) == EventState(seen.changes + 1, seen.last_change)
 
 
+@pytest.mark.fault
 def test_rows_are_counted_once_however_many_remove_them_while_others_write(postgres: PostgresResource) -> None:
     with postgres.connect() as connection:
         connection.execute(SETUP)

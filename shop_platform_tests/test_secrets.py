@@ -48,6 +48,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("case", CASES)
 def test_no_command_shows_it_not_even_with_its_trace(
     case: str,
@@ -97,6 +98,7 @@ def refuses(address: str) -> bool:
     return False
 
 
+@pytest.mark.fault
 @pytest.mark.usefixtures("home")
 def test_a_wrong_password_is_named_and_not_shown(
     asked_for_its_password: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
@@ -110,6 +112,7 @@ def test_a_wrong_password_is_named_and_not_shown(
     assert SECRET not in printed
 
 
+@pytest.mark.fault
 @pytest.mark.usefixtures("postgres", "home")
 def test_assets_that_fail_log_it_nowhere(
     monkeypatch: pytest.MonkeyPatch,

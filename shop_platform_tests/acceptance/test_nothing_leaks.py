@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
+import pytest
 from elasticsearch import Elasticsearch
 from elasticsearch.helpers import scan
 from psycopg import sql
@@ -23,6 +24,7 @@ def kept_files(shop: dict[str, str]) -> Iterator[tuple[Path, bytes]]:
             yield path, path.read_bytes()
 
 
+@pytest.mark.fault
 def test_no_secret_is_printed_or_kept_in_files(shop: dict[str, str]) -> None:
     files = dict(kept_files(shop))
     # It is searched where it would be: in what was printed, Dagster's events and the report.
@@ -49,6 +51,7 @@ def test_no_secret_is_kept_in_the_servers(shop: dict[str, str]) -> None:
         assert client.count(index="*", query={"query_string": {"query": f'"{SECRET}"'}})["count"] == 0
 
 
+@pytest.mark.fault
 def test_no_query_of_fewer_than_k_users_is_shown_printed_or_kept_in_files(shop: dict[str, str]) -> None:
     users, typed = defaultdict(set), defaultdict(set)
     with Elasticsearch(shop["ELASTICSEARCH_URL"]) as client:

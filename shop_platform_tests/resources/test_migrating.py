@@ -153,6 +153,7 @@ def schema_of(url: str) -> str:
     return "\n".join(line for line in dump.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("count", range(1, len(FILES) + 1), ids=lambda count: FILES[count - 1].name)
 def test_from_every_earlier_schema_the_rows_stay_and_the_platform_goes_on(
     empty: PostgresResource, template_url: str, count: int
@@ -225,6 +226,7 @@ def test_a_record_from_before_contents_were_noted_is_completed(empty: PostgresRe
         bring(empty, [replace(FILES[0], text=FILES[0].text + "-- otherwise"), *FILES[1:]])
 
 
+@pytest.mark.fault
 def test_a_file_that_was_changed_after_it_was_applied_is_noticed(empty: PostgresResource) -> None:
     bring(empty, FILES[:3])
     changed = [replace(FILES[0], text=FILES[0].text.replace("country     text", "country text")), *FILES[1:]]
@@ -234,6 +236,7 @@ def test_a_file_that_was_changed_after_it_was_applied_is_noticed(empty: Postgres
         assert connection.execute("SELECT count(*) FROM ops.migrations").fetchone() == (3,)
 
 
+@pytest.mark.fault
 def test_an_older_platform_stops_before_it_writes(empty: PostgresResource) -> None:
     bring(empty, [*FILES, SqlFile("999_newer", "CREATE TABLE ops.newer ()", "")])
     with empty.connect() as connection:
@@ -245,6 +248,7 @@ def test_an_older_platform_stops_before_it_writes(empty: PostgresResource) -> No
             migrate(connection, [*FILES, SqlFile("998_mine", "CREATE TABLE ops.mine ()", "")])
 
 
+@pytest.mark.fault
 def test_a_migration_that_fails_leaves_nothing_of_it_nor_of_those_before(empty: PostgresResource) -> None:
     bring(empty, FILES[:3])
     before = schema_of(empty.url())
@@ -257,6 +261,7 @@ def test_a_migration_that_fails_leaves_nothing_of_it_nor_of_those_before(empty: 
     assert bring(empty, FILES) == [file.name for file in FILES[3:]]
 
 
+@pytest.mark.fault
 def test_a_migrator_whose_server_process_is_ended_leaves_nothing_and_holds_up_nobody(empty: PostgresResource) -> None:
     slow = [*FILES[:2], SqlFile("003_slow", "CREATE TABLE ops.half (); SELECT pg_sleep(60)", "")]
     with ThreadPoolExecutor(1) as threads:
@@ -275,6 +280,7 @@ def test_a_migrator_whose_server_process_is_ended_leaves_nothing_and_holds_up_no
     assert bring(empty, FILES) == [file.name for file in FILES]
 
 
+@pytest.mark.fault
 def test_two_at_once_apply_each_migration_once(empty: PostgresResource) -> None:
     together = Barrier(4)
 
@@ -288,6 +294,7 @@ def test_two_at_once_apply_each_migration_once(empty: PostgresResource) -> None:
     assert sorted(done) == [[], [], [], [file.name for file in FILES]]
 
 
+@pytest.mark.fault
 def test_the_second_migrator_waits_for_the_first(empty: PostgresResource) -> None:
     applied, go_on = Event(), Event()
 

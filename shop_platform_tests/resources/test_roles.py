@@ -66,6 +66,7 @@ def test_a_connection_takes_the_role_and_no_role_may_log_in_or_change_the_schema
         assert refused(shop, role, statement)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("role", [READER, BENCHMARK])
 def test_those_who_read_can_write_no_table(shop: PostgresResource, role: Role) -> None:
     with shop.connect() as connection:
@@ -83,6 +84,7 @@ def test_those_who_read_can_write_no_table(shop: PostgresResource, role: Role) -
     assert refused(shop, role, "TRUNCATE ops.loads")
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("role", [READER, BENCHMARK])
 @pytest.mark.parametrize("column", ["name", "email"])
 def test_names_and_mail_addresses_are_not_read(shop: PostgresResource, role: Role, column: str) -> None:
@@ -116,6 +118,7 @@ def measuring(postgres: PostgresResource) -> Iterator[Trials]:
             drop_copies(postgres)
 
 
+@pytest.mark.fault
 def test_a_measured_query_is_executed_as_the_benchmark_role(shop: PostgresResource) -> None:
     with measuring(shop) as trials:
         one = {"a": Variant("SELECT current_user::text, city, current_setting('transaction_read_only') FROM users")}

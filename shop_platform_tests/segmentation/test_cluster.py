@@ -49,6 +49,7 @@ def resting(nodes: ElasticsearchResource) -> Iterator[Elasticsearch]:
         client.indices.delete(index=",".join(client.indices.get(index="cluster_*")))
 
 
+@pytest.mark.fault
 def test_a_node_killed_during_a_load_loses_no_search_log(
     cluster: Cluster, nodes: ElasticsearchResource, resting: Elasticsearch
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_node_killed_during_a_load_loses_no_search_log(
     assert Counter(queries(resting)) == Counter(str(row["search_query"]) for row in ROWS)
 
 
+@pytest.mark.fault
 def test_a_node_killed_during_the_write_back_leaves_every_document_with_its_segment(
     cluster: Cluster, nodes: ElasticsearchResource, resting: Elasticsearch
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import replace
 
+import pytest
+
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.segmentation.keeping import REASON, first_kept, keeping_since, remove_older
 from shop_platform.segmentation.logs import LogLoad, load_logs
@@ -27,6 +29,7 @@ def kept(elasticsearch: ElasticsearchResource) -> set[str]:
     return {str(document["search_query"]) for document in documents(elasticsearch).values()}
 
 
+@pytest.mark.fault
 def test_older_ones_are_not_loaded_and_go_later_and_no_load_brings_them_back(
     elasticsearch: ElasticsearchResource,
 ) -> None:
@@ -40,6 +43,7 @@ def test_older_ones_are_not_loaded_and_go_later_and_no_load_brings_them_back(
     assert kept(elasticsearch) == {"rug 8", "rug 9"}
 
 
+@pytest.mark.fault
 def test_those_that_others_added_go_as_well(elasticsearch: ElasticsearchResource) -> None:
     refresh(elasticsearch, None)
     for query, day in (("mine, old", 1), ("mine, new", 9)):

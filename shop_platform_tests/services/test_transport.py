@@ -60,6 +60,7 @@ def test_anything_else_is_another_host(host: str) -> None:
     assert not is_this_machine(host)
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     "address",
     ["postgresql://u@db/x", "host=db", "host=/run,db", "host=127.0.0.1,db", "hostaddr=10.0.0.1 host=localhost",
@@ -95,6 +96,7 @@ def test_what_libpq_reads_from_its_own_variables_counts(monkeypatch: pytest.Monk
     assert safe_conninfo("dbname=x", "DATABASE_URL", Settings()) == "dbname=x"
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer", "require", "verify-ca"])
 def test_less_is_refused_unless_a_setting_says_so_in_words(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"postgresql://u:canary@db/x?sslmode={mode}"
@@ -108,6 +110,7 @@ def test_less_is_refused_unless_a_setting_says_so_in_words(mode: str, monkeypatc
     assert safe_conninfo(address, "DATABASE_URL", load_settings()) == address
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
@@ -186,6 +189,7 @@ def connect(monkeypatch: pytest.MonkeyPatch, port: int, **parts: str | Path) -> 
         return bool(connection.pgconn.ssl_in_use)
 
 
+@pytest.mark.fault
 def test_postgres_is_verified_by_default(
     tls_postgres: PostgresServer | TlsProxy, ca_file: Path, stranger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +207,7 @@ def test_postgres_is_verified_by_default(
         connect(monkeypatch, port, sslrootcert="nowhere.crt")
 
 
+@pytest.mark.fault
 def test_postgres_with_an_expired_certificate_is_refused(
     tls_postgres: PostgresServer | TlsProxy, authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +262,7 @@ def ask() -> str:
         return str(client.cluster.health()["cluster_name"])
 
 
+@pytest.mark.fault
 def test_elasticsearch_is_verified_by_default(
     elasticsearch_url: str,
     authority: trustme.CA,
@@ -284,6 +290,7 @@ def test_elasticsearch_is_verified_by_default(
         assert ask()
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("kind", ["for another host name", "expired"])
 def test_elasticsearch_with_a_certificate_that_is_not_good_is_refused(
     kind: str, elasticsearch_url: str, authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
