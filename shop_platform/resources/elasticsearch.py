@@ -68,15 +68,28 @@ class Snapshot:
         self.point = point
 
     def hits(
-        self, fields: Sequence[str], *, query: Mapping[str, Any] | None = None, page: int = 2_000
+        self,
+        fields: Sequence[str],
+        *,
+        query: Mapping[str, Any] | None = None,
+        page: int = 2_000,
+        part: tuple[int, int] | None = None,
     ) -> Iterator[Hit]:
-        """All documents, each once, with the given fields; holds one page of them in memory."""
+        """All documents, each once, with the given fields; holds one page of them in memory.
+
+        Args:
+            fields: of the documents.
+            query: which documents; None for all.
+            page: how many are asked for at a time.
+            part: number of a slice, from 0, and how many there are: each document is in one of them.
+        """
         source: bool | dict[str, Any] = {"includes": list(fields), "exclude_vectors": False} if fields else False
         after: list[Any] | None = None
         while True:
             answer = self._client.search(
                 pit={"id": self.point, "keep_alive": _KEEP_ALIVE},
                 query=query,
+                slice=None if part is None else {"id": part[0], "max": part[1]},
                 size=page,
                 sort=["_shard_doc"],
                 search_after=after,
