@@ -144,7 +144,7 @@ def test_the_block_that_the_fixture_runs_is_on_the_pages() -> None:
 
 
 def test_every_block_says_its_language() -> None:
-    assert {block.language for block in BLOCKS} == {"sh", "sql", "toml", "python", "text"}
+    assert {block.language for block in BLOCKS} == {"sh", "sql", "toml", "python", "text", "json"}
 
 
 def test_few_blocks_are_not_run_and_each_says_why() -> None:

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shop_platform import sqlfiles
 from shop_platform.commerce.loading import load_shop_tables
+from shop_platform.resources.migrating import migrate
 from shop_platform.resources.postgres import PostgresResource
 
 from .lists import ListSource, event, shop_of, user
@@ -36,10 +37,8 @@ def loaded_before(template_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterato
         parts = conninfo_to_dict(template_url) | {"dbname": name}
         monkeypatch.setenv("DATABASE_URL", make_conninfo(**{key: str(value) for key, value in parts.items()}))
         later = [file for file in sqlfiles.list_sql("schema") if file.name >= "006"]
-        with monkeypatch.context() as patch:
-            files = [file for file in sqlfiles.list_sql("schema") if file not in later]
-            patch.setattr(sqlfiles, "list_sql", lambda _: files)
-            PostgresResource().migrate()
+        with PostgresResource().connect() as connection:
+            migrate(connection, [file for file in sqlfiles.list_sql("schema") if file not in later])
         yield PostgresResource()
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

@@ -62,6 +62,8 @@ def child(does: Callable[..., None], environment: Mapping[str, str], *arguments:
 
 
 def _run(environment: dict[str, str], does: Callable[..., None], pipe: Pipe, arguments: Sequence[object]) -> None:
+    # The server that forks has the environment of the test that was the first to need it.
+    os.environ.clear()
     os.environ.update(environment)
     does(pipe, *arguments)
 

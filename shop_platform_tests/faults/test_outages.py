@@ -161,7 +161,8 @@ def test_an_index_that_a_node_has_not_taken_up_yet_after_its_start_is_waited_for
         taken.start()
         found = history(client, alias)
         taken.join()
-        assert found == (client.indices.get_settings(index=alias).body[f"{alias}-1"]["settings"]["index"]["uuid"], -1)
+        uuid = client.indices.get_settings(index=alias).body[f"{alias}-1"]["settings"]["index"]["uuid"]
+        assert found == (uuid, (-1,))
 
 
 @pytest.mark.exhaustive
