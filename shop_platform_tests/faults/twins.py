@@ -45,7 +45,14 @@ STEPS: tuple[tuple[str, ...], ...] = (
 )
 
 #: Tables that say who did something when, what was measured, or hold a key drawn at random.
-_NOT_COMPARED = ("analytics.records", "ops.event_changes", "ops.consumed", "ops.erasure_key", "ops.migrations")
+_NOT_COMPARED = (
+    "analytics.records",
+    "ops.event_changes",
+    "ops.event_changes_before",
+    "ops.consumed",
+    "ops.erasure_key",
+    "ops.migrations",
+)
 
 #: Columns that say when, and numbers that sequences give: what is rolled back uses them up.
 _LEFT_OUT = (
@@ -165,7 +172,8 @@ def _in_postgres(connection: psycopg.Connection[tuple[object, ...]]) -> dict[str
         "indexes": "SELECT relname, indisvalid FROM pg_index JOIN pg_class ON oid = indexrelid"
         " WHERE relnamespace::regnamespace::text IN ('public', 'analytics', 'ops') ORDER BY 1",
         "records": "SELECT name FROM analytics.records ORDER BY 1",
-        "settled": "SELECT consumer, changes = (SELECT count(*) FROM ops.event_changes) FROM ops.consumed ORDER BY 1",
+        "settled": "SELECT consumer, changes = (SELECT count(*) FROM ops.event_changes) + (SELECT changes FROM"
+        " ops.event_changes_before) FROM ops.consumed ORDER BY 1",
         "constraints": "SELECT conname, convalidated FROM pg_constraint WHERE connamespace = 'public'::regnamespace"
         " ORDER BY 1",
         "triggers": "SELECT tgname, tgenabled FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1",
