@@ -31,21 +31,25 @@ from .shops import shop_of_events, source_of_events, tables
 EVENTS = 5_000
 
 
+def halfway(extract: Extract, happens: Callable[[], object]) -> Extract:
+    """The same rows, with something that happens in the middle of each batch."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in extract.batches:
+            yield batch.slice(0, batch.num_rows // 2)
+            happens()
+            yield batch.slice(batch.num_rows // 2)
+
+    return Extract(batches(), extract.rows_read)
+
+
 class Interrupted(ListSource):
     """A source in the middle of whose events something happens."""
 
     happens: Callable[[], object]
 
     def events(self) -> Extract:
-        extract = super().events()
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in extract.batches:
-                yield batch.slice(0, batch.num_rows // 2)
-                self.happens()
-                yield batch.slice(batch.num_rows // 2)
-
-        return Extract(batches(), extract.rows_read)
+        return halfway(super().events(), self.happens)
 
 
 def interrupted(happens: Callable[[], object]) -> Interrupted:
@@ -81,15 +85,7 @@ class InterruptedLogs(LogSource):
     happens: Callable[[], object]
 
     def searches(self) -> Extract:
-        extract = super().searches()
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in extract.batches:
-                yield batch.slice(0, batch.num_rows // 2)
-                self.happens()
-                yield batch.slice(batch.num_rows // 2)
-
-        return Extract(batches(), extract.rows_read)
+        return halfway(super().searches(), self.happens)
 
 
 def interrupted_logs(happens: Callable[[], object]) -> InterruptedLogs:
