@@ -28,6 +28,7 @@ from shop_platform.resources.shop import ShopResource
 from shop_platform.runs import Outcome, dagster_instance, run_assets
 from shop_platform.services import elasticsearch
 from shop_platform.settings import load_settings
+from shop_platform.sources.pseudonyms import names_of
 
 _SENSORS = {
     "source": automation.source_refresh,
@@ -106,8 +107,9 @@ def run_erase(out: Console, talk: Console, err: Console, user: str) -> tuple[dic
     resources = default_resources()
     postgres, elasticsearch = resources["postgres"], resources["elasticsearch"]
     postgres.migrate()
+    shop = ShopResource().shop()
     with elasticsearch.client() as client:
-        erased = erase_person(client, postgres, elasticsearch.index_prefix, user)
+        erased = erase_person(client, postgres, elasticsearch.index_prefix, shop, user)
         for place, count in erased.removed.items():
             out.print(f"  {place:28}{count:10,} removed", markup=False)
         if erased.before:
@@ -117,9 +119,8 @@ def run_erase(out: Console, talk: Console, err: Console, user: str) -> tuple[dic
         code = conclude(err, outcome)
         purge(client, elasticsearch.index_prefix)
         with postgres.connect() as connection:
-            search = search_for(
-                connection, client, elasticsearch.index_prefix, ShopResource().folder(), user, erased.mail
-            )
+            folder, names = ShopResource().folder(), names_of(shop, user)
+            search = search_for(connection, client, elasticsearch.index_prefix, folder, names, erased.mail)
     for place, count in search.found.items():
         err.print(f"Left: {count:,} in {place}", markup=False, style="red")
     told = {"user": user, "removed": dict(erased.removed), "erased_before": erased.before, **asdict(search)}

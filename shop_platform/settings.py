@@ -180,6 +180,12 @@ class Settings(BaseSettings):
         description="Days for which search logs are kept; older ones are neither loaded nor left in Elasticsearch; "
         "unset: all are kept.",
     )
+    pseudonym_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Key of at least 32 characters, from which pseudonyms of users follow, in place of their ids in "
+        "tables, search logs and artefacts; unset: they have their ids.",
+    )
     remeasure_growth: float = Field(
         0.1,
         ge=0,

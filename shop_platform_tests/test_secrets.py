@@ -18,6 +18,7 @@ from shop_platform.definitions import build_defs, default_resources
 from shop_platform.demo import conclude, materialise
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.shop import ShopResource
 from shop_platform.settings import load_settings
 
 SECRET = "c4n4ry"
@@ -44,6 +45,7 @@ CASES = {
     ),
     "a webhook without a scheme": ({"SHOP_ALERT_WEBHOOK": SECRET}, "results"),
     "a webhook without TLS": ({"SHOP_ALERT_WEBHOOK": f"http://hooks.example/{SECRET}"}, "results"),
+    "a short key": ({"SHOP_PSEUDONYM_KEY": SECRET}, "results"),
     "another setting": ({"SHOP_SEED": "x", "SHOP_ALERT_WEBHOOK": f"https://hooks.example/{SECRET}"}, "results"),
 }  # fmt: skip
 
@@ -149,7 +151,9 @@ def test_what_holds_a_secret_does_not_show_it(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, f"https://u:{SECRET}@127.0.0.1/x")
     for name in ("ELASTICSEARCH_API_KEY", "ELASTICSEARCH_PASSWORD", "SHOP_SOURCE_ELASTICSEARCH_API_KEY"):
         monkeypatch.setenv(name, SECRET)
+    monkeypatch.setenv("SHOP_PSEUDONYM_KEY", SECRET * 8)
     settings = load_settings()
     assert SECRET not in repr(settings) + str(settings) + settings.model_dump_json()
+    assert SECRET not in repr(ShopResource().shop())
     for resource in (PostgresResource(), ElasticsearchResource()):
         assert SECRET not in repr(resource) + str(resource.model_dump())

@@ -108,8 +108,10 @@ def segment(
     from shop_platform.definitions import default_resources
     from shop_platform.resources.postgres import READER
     from shop_platform.segmentation.people import segment_of
+    from shop_platform.sources.pseudonyms import known_as
 
     using = default_resources()
+    user = known_as(using["shop"].shop(), user)
     with using["elasticsearch"].client() as client, using["postgres"].connect(role=READER) as connection:
         found = segment_of(client, connection, using["elasticsearch"].index_prefix, using["encoder"].model_name, user)
     if as_json:

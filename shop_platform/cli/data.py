@@ -1,4 +1,4 @@
-"""Commands about a shop's own data: `init`, `doctor` and `erase`."""
+"""Commands about a shop's own data: `init`, `doctor`, `pseudonym` and `erase`."""
 
 from __future__ import annotations
 
@@ -73,8 +73,20 @@ def doctor(config: ConfigOption = None, data: DataOption = None, as_json: JsonOp
 
 
 @app.command()
+def pseudonym(
+    user: Annotated[str, typer.Argument(help="The user's id, as the source has it.")], config: ConfigOption = None
+) -> None:
+    """Print what a user is called in tables, search logs and artefacts, where SHOP_PSEUDONYM_KEY is set."""
+    configure(config, None)
+    from shop_platform.resources.shop import ShopResource
+    from shop_platform.sources.pseudonyms import known_as
+
+    sys.stdout.write(f"{known_as(ShopResource().shop(), user)}\n")
+
+
+@app.command()
 def erase(
-    user: Annotated[str, typer.Argument(help="The user's id.")],
+    user: Annotated[str, typer.Argument(help="The user's id, as the source has it.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,

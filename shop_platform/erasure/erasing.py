@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,8 @@ from shop_platform.resources.elasticsearch import alias_target, snapshot
 from shop_platform.segmentation.embeddings import ALIAS as EMBEDDINGS
 from shop_platform.segmentation.logs import ALIAS, remove_logs
 from shop_platform.segmentation.publishing import lock_segmentation
+from shop_platform.sources.base import Shop
+from shop_platform.sources.pseudonyms import Pseudonymised, is_pseudonym, names_of
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch
@@ -49,7 +51,7 @@ class Erased:
     before: bool
 
 
-def erase_person(client: Elasticsearch, postgres: PostgresResource, prefix: str, user: str) -> Erased:
+def erase_person(client: Elasticsearch, postgres: PostgresResource, prefix: str, shop: Shop, user: str) -> Erased:
     """Remove a person's rows and search logs, and note it, so that no load brings them back.
 
     What is derived from them goes with the next refresh of the assets. All of PostgreSQL goes in one transaction, which
@@ -59,18 +61,24 @@ def erase_person(client: Elasticsearch, postgres: PostgresResource, prefix: str,
         client: of the search logs.
         postgres: the shop's database.
         prefix: of the names of indexes.
-        user: id.
+        shop: whose source may give pseudonyms of users.
+        user: id, as the source has it.
 
     Raises:
-        DataError: nothing is known of such a person, or a table of the shop's own refers to them.
+        DataError: the id is a pseudonym, nothing is known of such a person, or a table of others refers to them.
         MeasurementError: queries are being measured, on a copy that holds the person.
     """
+    if isinstance(shop.source, Pseudonymised) and is_pseudonym(user):
+        raise DataError(
+            f"{user} is a pseudonym. Give the id that the source has of this person: by that alone they are known "
+            "again when the source is loaded."
+        )
     with laboratory(postgres):
         drop_copies(postgres)
         with postgres.connect() as connection:
             lock_loading(connection)
             lock_segmentation(connection)
-            return _erase(client, connection, f"{prefix}{ALIAS}", user)
+            return _erase(client, connection, f"{prefix}{ALIAS}", user, names_of(shop, user))
 
 
 def purge(client: Elasticsearch, prefix: str) -> None:
@@ -81,16 +89,16 @@ def purge(client: Elasticsearch, prefix: str) -> None:
             patient.indices.forcemerge(index=alias, max_num_segments=1)
 
 
-def _erase(client: Elasticsearch, connection: Connection, alias: str, user: str) -> Erased:
+def _erase(client: Elasticsearch, connection: Connection, alias: str, user: str, names: Sequence[str]) -> Erased:
     forgotten = read_forgotten(connection)
     digest = forgotten.digest(user)
-    row = connection.execute("SELECT email FROM users WHERE user_id = %s", [user]).fetchone()
+    row = connection.execute("SELECT email FROM users WHERE user_id = ANY(%s)", [list(names)]).fetchone()
     mail = row[0] if row and row[0] else None
     one = Forgotten(forgotten.key, frozenset({digest}), frozenset({forgotten.digest(mail)} if mail else ()))
-    removed = {table: _delete(connection, table, user) for table in _TABLES}
-    connection.execute("DELETE FROM ops.loaded_keys WHERE table_name = 'users' AND key = %s", [user])
+    removed = {table: _delete(connection, table, names) for table in _TABLES}
+    connection.execute("DELETE FROM ops.loaded_keys WHERE table_name = 'users' AND key = ANY(%s)", [list(names)])
     removed["ops.quarantine"] = _redact(connection, one)
-    removed[alias] = _delete_documents(client, alias, user)
+    removed[alias] = _delete_documents(client, alias, names)
     found = {place: count for place, count in removed.items() if count}
     before = digest in forgotten.users
     if not found and not before:
@@ -99,10 +107,10 @@ def _erase(client: Elasticsearch, connection: Connection, alias: str, user: str)
     return Erased(found, mail, before)
 
 
-def _delete(connection: Connection, table: str, user: str) -> int:
+def _delete(connection: Connection, table: str, names: Sequence[str]) -> int:
     try:
-        query = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(*table.split(".")))
-        return connection.execute(query, [user]).rowcount
+        query = sql.SQL("DELETE FROM {} WHERE user_id = ANY(%s)").format(sql.Identifier(*table.split(".")))
+        return connection.execute(query, [list(names)]).rowcount
     except psycopg.errors.ForeignKeyViolation as error:
         raise DataError(
             f"The table {error.diag.schema_name}.{error.diag.table_name} refers to this user in {table}: erase them "
@@ -121,11 +129,11 @@ def _redact(connection: Connection, person: Forgotten) -> int:
     return len(found)
 
 
-def _delete_documents(client: Elasticsearch, alias: str, user: str) -> int:
+def _delete_documents(client: Elasticsearch, alias: str, names: Sequence[str]) -> int:
     if alias_target(client, alias) is None:
         return 0
     with snapshot(client, alias) as taken:
-        ids = [hit.id for hit in taken.hits([], query={"term": {"user_id": user}})]
+        ids = [hit.id for hit in taken.hits([], query={"terms": {"user_id": list(names)}})]
     remove_logs(client, alias, ids)
     client.indices.refresh(index=alias)
     return len(ids)

@@ -58,7 +58,7 @@ class Search:
 
 
 def search_for(
-    connection: Connection, client: Elasticsearch, prefix: str, folder: Path, user: str, mail: str | None
+    connection: Connection, client: Elasticsearch, prefix: str, folder: Path, names: Sequence[str], mail: str | None
 ) -> Search:
     """Search every table of the database, the indexes and the shop's folder for a person.
 
@@ -70,19 +70,19 @@ def search_for(
         client: of the search logs.
         prefix: of the names of indexes.
         folder: the shop's: reports, exports, Dagster's own records.
-        user: id.
+        names: ids by which the person may be known.
         mail: address, where there was one.
     """
     search = Search()
-    words = [user] if mail is None else [user, mail]
+    words = [*names] if mail is None else [*names, mail]
     for schema, table, columns, types in connection.execute(_COLUMNS).fetchall():
         search.note("tables", f"{schema}.{table}", _rows(connection, schema, table, columns, types, words))
     for index in client.indices.get(index=f"{prefix}{LOGS}*,{prefix}{EMBEDDINGS}*", allow_no_indices=True).body:
         search.note("indexes", index, int(client.count(index=index, query=_documents(words))["count"]))
-    by = {"id": None if _NUMBER.fullmatch(user) else user, "mail address": mail}
-    search.files_by = tuple(name for name, word in by.items() if word)
+    by = {"id": [name for name in names if not _NUMBER.fullmatch(name)], "mail address": [mail] if mail else []}
+    search.files_by = tuple(kind for kind, found in by.items() if found)
     if search.files_by:
-        pattern = _pattern([word for word in by.values() if word])
+        pattern = _pattern([word for found in by.values() for word in found])
         for path in _files(folder):
             search.note("files", str(path), _holds(path, pattern))
     return search

@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 from shop_platform.erasure.forgotten import Forgotten, SourceWithout
 from shop_platform.resources.postgres import Connection
 from shop_platform.sources.base import Shop
+from shop_platform.sources.pseudonyms import Pseudonymised
 
 
 def read_forgotten(connection: Connection) -> Forgotten:
@@ -21,8 +22,13 @@ def read_forgotten(connection: Connection) -> Forgotten:
 
 def without_erased(connection: Connection, shop: Shop) -> Shop:
     """The shop with a source that gives nothing of people who were erased. Call with the loader's lock held."""
-    forgotten = read_forgotten(connection)
-    return replace(shop, source=SourceWithout(shop.source, forgotten)) if forgotten.users else shop
+    forgotten, source = read_forgotten(connection), shop.source
+    if not forgotten.users:
+        return shop
+    if isinstance(source, Pseudonymised):
+        # People are known by their ids, so that they stay away when the key of the pseudonyms changes.
+        return replace(shop, source=replace(source, source=SourceWithout(source.source, forgotten)))
+    return replace(shop, source=SourceWithout(source, forgotten))
 
 
 def note_erasure(connection: Connection, digest: bytes, mail: bytes | None, removed: Mapping[str, int]) -> None:

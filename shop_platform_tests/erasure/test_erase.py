@@ -18,9 +18,11 @@ from shop_platform.cli import run
 from shop_platform.definitions import build_defs
 from shop_platform.demo import materialise
 from shop_platform.performance.laboratory import COPY, LABORATORY_LOCK, create_schema
+from shop_platform.resources.shop import ShopResource
 from shop_platform.runs import Outcome
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
+from shop_platform.sources.pseudonyms import Pseudonymised
 from shop_platform_tests.small import SMALL
 
 USER, MAIL = "u0003", "somebody.to.forget@example.org"
@@ -220,3 +222,45 @@ def test_nobody_is_erased_by_mistake(capsys: pytest.CaptureFixture[str], monkeyp
     assert "Nothing is known of a user U0006" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", open("/dev/null"))  # noqa: SIM115, PTH123
     assert run(["erase", "u0006"]) == 130
+
+
+def names_in(shop: dict[str, str], client: Elasticsearch) -> set[str]:
+    """Whoever is known by name: in tables, in search logs, and in the text of artefacts."""
+    found = {
+        row[0]
+        for table in ("users", "events", "analytics.user_segments", "analytics.user_queries", "truth.users")
+        for row in ask(shop, f"SELECT DISTINCT user_id FROM {table}")  # noqa: S608
+    }
+    hits = client.search(index="user_logs", size=2_000, source=["user_id"])["hits"]["hits"]
+    return found | {hit["_source"]["user_id"] for hit in hits}
+
+
+@pytest.mark.fault
+def test_whoever_was_erased_stays_away_under_pseudonyms_of_any_key(
+    shop: dict[str, str],
+    client: Elasticsearch,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = {"u0020"}
+    assert run(["erase", "u0020", "--yes"]) == 0
+    everybody = [row[0] for row in ask(shop, "SELECT user_id FROM users")]
+    for key in ("one key that nobody else may know", "another key that nobody else may know"):
+        monkeypatch.setenv("SHOP_PSEUDONYM_KEY", key)
+        assert not make().failures
+        source = ShopResource().shop().source
+        assert isinstance(source, Pseudonymised)
+        assert names_in(shop, client) == {source.name(each) for each in everybody if each not in gone}
+        # Files have no ids, and Dagster's records of earlier runs only what those showed.
+        assert [path for path in Path(shop["SHOP_HOME"]).rglob("*.csv") if b"u00" in path.read_bytes()] == []
+        capsys.readouterr()
+        assert run(["segment", everybody[0], "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["user"] == source.name(everybody[0])
+        # By the pseudonym somebody would come back with another key.
+        assert run(["erase", source.name("u0021"), "--yes"]) == 3
+        assert "is a pseudonym. Give the id that the source has" in capsys.readouterr().err
+        if "u0021" not in gone:
+            assert run(["erase", "u0021", "--yes", "--json"]) == 0
+            assert json.loads(capsys.readouterr().out)["removed"]["users"] == 1
+            gone.add("u0021")
+        assert source.name("u0021") not in names_in(shop, client)
