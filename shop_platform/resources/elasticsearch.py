@@ -70,15 +70,15 @@ class ElasticsearchResource(ConfigurableResource[Any]):
             ConnectionError,  # noqa: A004  its name
             ConnectionTimeout,
             Elasticsearch,
-            SSLError,
         )
 
         from shop_platform.services import elasticsearch
+        from shop_platform.services.elasticsearch_http import RefusedCertificateError
 
         try:
             with Elasticsearch(**elasticsearch.client_options(load_settings())) as client:
                 yield client
-        except SSLError:
+        except RefusedCertificateError:
             raise ServiceError(
                 "Elasticsearch's certificate is refused: it has expired, is for another host name, or no authority in "
                 "ELASTICSEARCH_CA_CERTS (unset: those of this system) has signed it."

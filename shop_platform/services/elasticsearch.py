@@ -54,6 +54,8 @@ def client_options(settings: Settings, variable: str = "ELASTICSEARCH_URL") -> d
         UnsafeConnectionError: it leads to another host without verified TLS, and no setting allows that.
         ServiceError: the embedded node can't be started.
     """
+    from shop_platform.services.elasticsearch_http import Node
+
     named = settings.elasticsearch_url
     addresses = url(settings) if named is None else named.get_secret_value()
     nodes = [_parse(each, variable) for each in addresses.split(",")]
@@ -63,6 +65,7 @@ def client_options(settings: Settings, variable: str = "ELASTICSEARCH_URL") -> d
             require_safe_url(node.without_credentials, variable, settings)
     return {
         "hosts": [node.without_credentials for node in nodes],
+        "node_class": Node,
         "request_timeout": settings.silence,
         "retry_on_timeout": True,
         # Pauses of random length that grow up to ten seconds: 13 to 26 s in all, in which a node can start again.
