@@ -16,7 +16,7 @@ export SHOP_DATA := $(or $(DATA),$(SHOP_DATA))
 export SHOP_SCALE := $(or $(SCALE),$(SHOP_SCALE))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-faults check bench format ui down clean sbom audit lock
+.PHONY: help setup demo test coverage test-faults check bench format ui down clean sbom audit lock
 
 help: ## Show what can be asked for.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -36,6 +36,9 @@ demo: setup ## Run the whole platform and print what it found.
 	@$(BIN)/shop-platform demo
 
 test: setup ## Run every test against real servers.
+	$(BIN)/pytest --numprocesses 2 --dist loadscope
+
+coverage: setup ## Run every test and count the lines that they reach; takes half as long again.
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 test-faults: setup ## Inject every fault that something is promised about; about an hour.
