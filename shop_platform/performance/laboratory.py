@@ -13,6 +13,7 @@ from psycopg import IsolationLevel, sql
 from shop_platform.errors import MeasurementError
 from shop_platform.performance.indexes import LIVE, index_state
 from shop_platform.performance.summaries import ANALYTICS, SUMMARIES, fill_summary
+from shop_platform.resources.patience import is_lost
 from shop_platform.resources.postgres import BENCHMARK, Connection, PostgresResource, may_take
 
 #: Schemas of the copied tables, and of summaries made from these.
@@ -116,6 +117,8 @@ def build_indexes(
             try:
                 connection.execute(statement)
             except psycopg.Error as error:
+                if is_lost(error):
+                    raise
                 if unbuilt is None:
                     raise MeasurementError(f"The index {name} can't be built on the copy: {error}") from error
                 unbuilt[name] = str(error)

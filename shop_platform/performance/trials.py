@@ -23,6 +23,7 @@ from shop_platform.performance.plans import Plan, parse_plan
 from shop_platform.performance.queries import Rows, answer
 from shop_platform.performance.rounds import Rule, take_rounds
 from shop_platform.performance.statistics import NEGLIGIBLE, ratio_of_medians
+from shop_platform.resources.patience import is_lost
 from shop_platform.resources.postgres import BENCHMARK, Connection, may_take
 
 #: High end over low end of an interval that is narrow enough, and the distance from 1 at which none need be narrow.
@@ -170,6 +171,8 @@ class Trials:
                 "(SHOP_QUERY_TIME_LIMIT), or take it out of the measured queries."
             ) from error
         except psycopg.Error as error:
+            if is_lost(error):
+                raise
             raise MeasurementError(f"The query {name} can't be executed: {_first_line(error)}") from error
 
     def _explain(self, how: str, variant: Variant) -> Cursor:

@@ -166,7 +166,7 @@ class Snapshot:
         return int(self._search(size=0, track_total_hits=True)["hits"]["total"]["value"])
 
     def _search(self, **asked: Any) -> Any:  # noqa: ANN401  as the client takes and answers it
-        from elasticsearch import ApiError
+        from elasticsearch import ApiError, ConnectionError  # noqa: A004  its name
 
         pit = {"id": self.point, "keep_alive": _KEEP_ALIVE}
         try:
@@ -174,12 +174,20 @@ class Snapshot:
         except ApiError as error:
             if error.status_code != 404 and error.status_code < 500:
                 raise
-            raise LostSnapshotError(
-                f"Elasticsearch lost a part of what was being read ({error.error}): a node left the cluster, or the "
-                "reading paused for over five minutes. Run again."
-            ) from error
+            raise _lost(error.error) from error
+        except ConnectionError as error:
+            # The last attempt may have gone to the node that left; where others answer, it has taken its part along.
+            self._client.cluster.health()
+            raise _lost(type(error).__name__) from error
         self.point = answer["pit_id"]
         return answer
+
+
+def _lost(why: str) -> LostSnapshotError:
+    return LostSnapshotError(
+        f"Elasticsearch lost a part of what was being read ({why}): a node left the cluster, or the reading paused for "
+        "over five minutes. Run again."
+    )
 
 
 @contextmanager

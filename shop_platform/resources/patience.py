@@ -161,23 +161,31 @@ def naming_outages() -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
-        state = error.sqlstate or ""
-        if not state or state.startswith(("08", "57P")) or state == "25P03":
+        if is_lost(error):
             raise ServiceError(
                 f"The connection to PostgreSQL was lost ({_said(error)}). What was not committed is undone, and what "
                 "was there stays: run it again once the server is back."
             ) from error
-        if state == psycopg.errors.QueryCanceled.sqlstate:
+        if isinstance(error, psycopg.errors.QueryCanceled):
             raise ServiceError(
                 f"PostgreSQL ended a statement ({_said(error)}). If it needs longer, raise SHOP_STATEMENT_TIMEOUT; "
                 "what was there stays."
             ) from error
-        if state.startswith("53"):
+        if (error.sqlstate or "").startswith("53"):
             raise StorageError(
                 f"PostgreSQL has run out of something ({_said(error)}). Make room, then run it again; what was there "
                 "stays."
             ) from error
         raise
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is gone, rather than the statement wrong."""
+    state = error.sqlstate or ""
+    lost = (
+        not state or state.startswith(("08", "57P")) or state == psycopg.errors.IdleInTransactionSessionTimeout.sqlstate
+    )
+    return isinstance(error, psycopg.OperationalError) and lost
 
 
 def _said(error: psycopg.Error) -> str:
