@@ -14,7 +14,7 @@ from shop_platform.performance.queries import measured_queries
 from shop_platform.processes import end_dead_runs
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
-from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.postgres import READER, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention.counting import defined_otherwise
 from shop_platform.retention.definition import Definition
@@ -127,7 +127,7 @@ def _events_decision(
     otherwise: str = "",
 ) -> dg.SensorResult | dg.SkipReason:
     """Decide by the state of the events; and, where it is given, by what else should be otherwise than it was."""
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         state = event_state(connection)
         consumed = consumed_state(connection, consumer)
     return decide(
@@ -152,7 +152,7 @@ def source_refresh(
 ) -> dg.SensorResult | dg.SkipReason:
     """Ask for a load once the source is not as it was at the last one. What has not changed is then left alone."""
     state = shop.shop().source.state()
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         loaded = loaded_states(connection)
     behind = [each for each in loaded.values() if each != state]
     return decide(
@@ -177,7 +177,7 @@ def performance_refresh(
 ) -> dg.SensorResult | dg.SkipReason:
     """Ask for the summaries, and for the measurements once `events` has outgrown them."""
     assets = list(SUMMARIES)
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         if consumed_state(connection, SUMMARIES[0]) not in (None, event_state(connection)) and measurements_outgrown(
             connection, load_settings().remeasure_growth, measured_queries(load_settings().queries)
         ):
@@ -196,7 +196,7 @@ def retention_refresh(
     context: dg.SensorEvaluationContext, postgres: PostgresResource
 ) -> dg.SensorResult | dg.SkipReason:
     """Ask for the cohort matrix and what shows it; also where the settings define it otherwise than it was counted."""
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         redefined = defined_otherwise(connection, Definition.of(load_settings(), postgres.time_zone))
     return _events_decision(context, postgres, RETENTION[0], RETENTION, redefined)
 
@@ -225,7 +225,7 @@ def segmentation_refresh(
     """
     with elasticsearch.client() as client:
         state = log_state(client, elasticsearch.index_prefix, encoder.model_name, load_segments())
-    with postgres.connect() as connection:
+    with postgres.connect(role=READER) as connection:
         settled = settled_state(connection, state)
         due = PROFILES if profiles_due(connection) else ()
     assets = [*SEGMENTATION, *due, *(RETENTION if by_segment() else ())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shop_platform.errors import DataError
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def prune_changes(postgres: PostgresResource) -> int:
     No state moves by it: not that of who looks meanwhile, nor that which a consumer has noted, whether or not it has
     taken these changes in. A change that commits later with a lower change_id still raises the number.
     """
-    with postgres.connect() as connection:
+    with postgres.connect(role=WRITER) as connection:
         # One at a time: two that delete the same rows in different orders would wait for each other. READ COMMITTED:
         # the next statement sees what the one before us has removed.
         connection.execute("SELECT FROM ops.event_changes_before FOR UPDATE")

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from shop_platform.errors import DataError
 from shop_platform.resources.copying import copy_batches
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -77,7 +77,7 @@ def keeping_refused(postgres: PostgresResource) -> Iterator[None]:
     try:
         yield
     except RefusedLoadError as error:
-        with postgres.connect() as connection:
+        with postgres.connect(role=WRITER) as connection:
             keep_refused(connection, error)
         raise
 

@@ -7,7 +7,7 @@ import dagster as dg
 from shop_platform.commerce.loading import TABLES, Load, load_or_refuse, rows_in_table
 from shop_platform.metadata import Materialized, column_schema, markdown_table
 from shop_platform.quarantine import rows_in_quarantine
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.sources.base import Shop
 
@@ -72,9 +72,10 @@ def commerce(
         context.log.info("Loaded %s%s.", the_shop.title, f": {moved}" if (moved := loads["events"].moved) else "")
     else:
         context.log.info("%s is loaded already and has not changed.", the_shop.title)
-    with postgres.connect(autocommit=True) as connection:
-        if any(load.changed for load in loads.values()):
+    if any(load.changed for load in loads.values()):
+        with postgres.connect(autocommit=True) as connection:
             connection.execute("VACUUM (ANALYZE) users, products, events")
+    with postgres.connect(autocommit=True, role=WRITER) as connection:
         for table in TABLES:
             yield _result(connection, the_shop, table, loads[table])
 

@@ -9,7 +9,7 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from shop_platform.resources.postgres import Connection
+from shop_platform.resources.postgres import Connection, as_role
 
 #: Milliseconds for which a first load waits to have the empty tables to itself, before it does without.
 _PATIENCE = 10_000
@@ -72,7 +72,8 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
     so that COPY may freeze its rows, and `events` has neither primary key nor foreign keys nor other indexes until the
     block ends well: one sort for each index and two joins over all rows cost far less than index entries and two
     look-ups for each. Afterwards the same constraints and indexes stand under the same names. If the block fails, the
-    caller's transaction has to be rolled back.
+    caller's transaction has to be rolled back. Only whoever owns the tables may do all this: it is done as whoever logs
+    in, and the block runs as the role that the caller has taken.
     (Frozen rows are visible even to a snapshot taken before the load, which somebody could notice who holds one open
     but has not read the tables yet.)
 
@@ -84,13 +85,15 @@ def bulk_loading(connection: Connection) -> Iterator[bool]:
         psycopg.errors.UniqueViolation: an `event_id` stands more than once; PostgreSQL tells which.
         psycopg.errors.ForeignKeyViolation: an event of an unknown user or product; PostgreSQL tells which.
     """
-    put_aside = _take_empty_tables(connection)
+    with as_role(connection, None):
+        put_aside = _take_empty_tables(connection)
     if put_aside is None:
         yield False
         return
     with unlogged(connection):
         yield True
-        _put_back(connection, put_aside)
+        with as_role(connection, None):
+            _put_back(connection, put_aside)
 
 
 @contextmanager
@@ -109,11 +112,11 @@ def unlogged(connection: Connection) -> Iterator[None]:
 
 
 def _log_rows(connection: Connection, state: Literal["ENABLE", "DISABLE"]) -> None:
-    """Switch the triggers that note each row for the summaries."""
-    for table, name in _LOGS:
-        connection.execute(
-            sql.SQL("ALTER TABLE {} {} TRIGGER {}").format(sql.Identifier(table), sql.SQL(state), sql.Identifier(name))
-        )
+    """Switch the triggers that note each row for the summaries, which only the tables' owner may."""
+    statement = sql.SQL("ALTER TABLE {} {} TRIGGER {}")
+    with as_role(connection, None):
+        for table, name in _LOGS:
+            connection.execute(statement.format(sql.Identifier(table), sql.SQL(state), sql.Identifier(name)))
 
 
 def _put_back(connection: Connection, put_aside: list[str]) -> None:

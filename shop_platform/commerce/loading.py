@@ -11,6 +11,7 @@ from psycopg.types.json import Jsonb
 
 from shop_platform.commerce.bulk import bulk_loading
 from shop_platform.commerce.difference import COLUMNS, KEYS, Difference, apply_difference, incoming, make_incoming
+from shop_platform.commerce.writing import as_writer
 from shop_platform.erasure.record import without_erased
 from shop_platform.errors import DataError
 from shop_platform.loaded import Moved, note_source
@@ -84,7 +85,8 @@ def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
     A source that is already loaded is left alone, with whatever was added to the tables since. One that changed is
     compared with what was loaded from it: see `apply_difference`. Rows that somebody else added stay in either case,
     views, grants and foreign keys too, and readers see the old rows until the commit. Into empty tables, where there
-    is nothing to be seen, loading takes a short cut: see `bulk_loading`.
+    is nothing to be seen, loading takes a short cut: see `bulk_loading`. Rows are written as the writer, which may not
+    know who was erased: that is read before.
 
     Raises:
         BusyError: another run has been loading for too long.
@@ -95,6 +97,11 @@ def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
     """
     lock_loading(connection)
     shop = without_erased(connection, shop)
+    with as_writer(connection):
+        return _load(connection, shop)
+
+
+def _load(connection: Connection, shop: Shop) -> dict[str, Load]:
     # Taken first: what changes while the source is read is then noticed afterwards.
     state = shop.source.state()
     fingerprint = shop.source.fingerprint()

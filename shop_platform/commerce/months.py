@@ -29,6 +29,7 @@ from shop_platform.commerce.loading import (
     refuse_another_shop,
     take,
 )
+from shop_platform.commerce.writing import as_writer
 from shop_platform.erasure.record import without_erased
 from shop_platform.errors import DataError
 from shop_platform.loaded import forget_state
@@ -129,6 +130,11 @@ def load_month_tables(connection: Connection, shop: Shop, months: Mapping[str, W
     lock_loading(connection)
     refuse_another_shop(connection, shop)
     shop = without_erased(connection, shop)
+    with as_writer(connection):
+        return _load(connection, shop, months)
+
+
+def _load(connection: Connection, shop: Shop, months: Mapping[str, Window]) -> MonthsLoad:
     fingerprint = shop.source.fingerprint()
     make_incoming(connection, "events")
     extract = extract_of(shop, "events")

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 Connection = psycopg.Connection[TupleRow]
 Params = dict[str, Any] | Sequence[Any]
 
-#: What a connection may do; see sql/schema/012_roles.sql. Without one it may do what whoever logs in may.
+#: What a connection may do; see sql/schema/013_roles_of_loads.sql. Without one it may do what whoever logs in may.
 Role = Literal["shop_platform_writer", "shop_platform_benchmark", "shop_platform_reader"]
 WRITER: Role = "shop_platform_writer"
 BENCHMARK: Role = "shop_platform_benchmark"
@@ -105,6 +105,26 @@ class PostgresResource(ConfigurableResource[Any]):
             if applied or not all(_granted(connection, role) for role in get_args(Role)):
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
                 connection.execute("SELECT ops.grant_roles()")
+
+
+@contextmanager
+def as_role(connection: Connection, role: Role | None) -> Iterator[None]:
+    """Within it, the caller's transaction goes on as a role, and afterwards as what it was.
+
+    If the block fails, the transaction has to be rolled back, at least to a savepoint from before.
+
+    Args:
+        connection: in a transaction.
+        role: what may be done at most; where it can't be taken, nothing changes, with a warning. None for whoever logs
+            in, whose are the schema and the record of who was erased.
+    """
+    if role is not None and not may_take(connection, role):
+        yield
+        return
+    before = connection.execute("SELECT current_setting('role')").fetchone()
+    connection.execute("SELECT set_config('role', %s, true)", [role or "none"])
+    yield
+    connection.execute("SELECT set_config('role', %s, true)", before)
 
 
 def may_take(connection: Connection, role: Role) -> bool:

@@ -15,7 +15,7 @@ from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_re
 from shop_platform.records import find_record, write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
 from shop_platform.resources.encoder import EncoderResource
-from shop_platform.resources.postgres import WRITER, PostgresResource
+from shop_platform.resources.postgres import WRITER, PostgresResource, as_role
 from shop_platform.resources.shop import ShopResource
 from shop_platform.segmentation import checks, embeddings, logs, orphans
 from shop_platform.segmentation.behaviour import shares
@@ -117,21 +117,23 @@ def user_logs(
         lock_segmentation(connection)
         first = first_kept(load_settings().search_logs_keep_days, dt.datetime.now(dt.UTC))
         given = keeping_since(without_erased(connection, the_shop), first)
-        load = logs.load_logs(
-            client, elasticsearch.index_prefix, given, lambda rows: keep_quarantine(connection, "user_logs", rows)
-        )
-        expired = remove_older(client, elasticsearch.index_prefix, first)
-        load = replace(load, documents=load.documents - expired)
-        forget_refused(connection, ["user_logs"])
-        manifest = the_shop.source.manifest() if load.changed else None
-        moved = note_source(connection, "user_logs", the_shop, state, manifest)
-        context.log.info("Loaded %s search logs." if load.changed else "%s search logs are there.", load.documents)
-        quarantined = rows_in_quarantine(connection, "user_logs")
-        with snapshot(client, alias) as taken:
-            found = orphans.find_orphans(
-                connection, taken.hits(orphans.FIELDS), searchers_are_users=the_shop.searchers_are_users
+        # Who was erased is not for the writer to know.
+        with as_role(connection, WRITER):
+            load = logs.load_logs(
+                client, elasticsearch.index_prefix, given, lambda rows: keep_quarantine(connection, "user_logs", rows)
             )
-        write_record(connection, "user_logs", context.run.run_id, asdict(load))
+            expired = remove_older(client, elasticsearch.index_prefix, first)
+            load = replace(load, documents=load.documents - expired)
+            forget_refused(connection, ["user_logs"])
+            manifest = the_shop.source.manifest() if load.changed else None
+            moved = note_source(connection, "user_logs", the_shop, state, manifest)
+            context.log.info("Loaded %s search logs." if load.changed else "%s search logs are there.", load.documents)
+            quarantined = rows_in_quarantine(connection, "user_logs")
+            with snapshot(client, alias) as taken:
+                found = orphans.find_orphans(
+                    connection, taken.hits(orphans.FIELDS), searchers_are_users=the_shop.searchers_are_users
+                )
+            write_record(connection, "user_logs", context.run.run_id, asdict(load))
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": load.documents,

@@ -15,12 +15,15 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from shop_platform.commerce.loading import load_or_refuse
 from shop_platform.errors import MeasurementError
 from shop_platform.performance.laboratory import COPY, IMPERSONAL, copy_live, drop_copies, laboratory
 from shop_platform.performance.rounds import Rule
 from shop_platform.performance.trials import Trials, Variant
 from shop_platform.resources import postgres as postgres_module
 from shop_platform.resources.postgres import BENCHMARK, READER, WRITER, PostgresResource, Role
+
+from ..commerce.lists import ListSource, event, shop_of, user
 
 ROLES: tuple[Role, ...] = get_args(Role)
 ONCE = Rule(warm_ups=0, least=1, most=1, seconds=0)
@@ -174,8 +177,12 @@ def test_without_roles_work_goes_on_with_one_warning_of_each_and_takes_them_once
         for _ in range(2):
             with postgres.connect(role=READER) as connection:
                 assert connection.execute("SELECT current_user").fetchone() == (login,)
-    (told,) = [record.getMessage() for record in caplog.records]
+        for version in ("1", "2"):
+            load_or_refuse(postgres, shop_of(ListSource([user(version)], event_rows=[event(version)], version=version)))
+    told, _ = [record.getMessage() for record in caplog.records]
     assert f"CREATE ROLE {READER} NOLOGIN; GRANT {READER}" in told
+    with postgres.connect() as connection:
+        assert connection.execute("SELECT user_id FROM events").fetchall() == [("2",)]
     # What the message asks for.
     with psycopg.connect(template_url, autocommit=True) as admin:
         for role in ROLES:
@@ -185,6 +192,7 @@ def test_without_roles_work_goes_on_with_one_warning_of_each_and_takes_them_once
     with postgres.connect(role=READER) as connection:
         assert connection.execute("SELECT current_user").fetchone() == (READER,)
     assert refused(postgres, READER, "SELECT email FROM users")
+    load_or_refuse(postgres, shop_of(ListSource(version="3")))
 
 
 def test_two_databases_of_a_cluster_may_make_the_roles_at_the_same_moment(
@@ -208,6 +216,8 @@ def test_two_databases_of_a_cluster_may_make_the_roles_at_the_same_moment(
                 time.sleep(0.01)
         first.commit()
         thread.join()
+        # What is granted on a database is the cluster's: below, one would wait for the other.
+        first.autocommit = True
         for connection in (first, second):
             row = connection.execute("SELECT has_schema_privilege(%s, 'analytics', 'USAGE')", [READER]).fetchone()
             assert row == (True,)
