@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -105,6 +106,15 @@ class PostgresResource(ConfigurableResource[Any]):
             if applied or not all(_granted(connection, role) for role in get_args(Role)):
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATE_LOCK])
                 connection.execute("SELECT ops.grant_roles()")
+
+
+def clock(connection: Connection) -> dt.datetime:
+    """What time it is, by PostgreSQL's clock: one for all machines that load."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    if row is None:
+        raise AssertionError("a SELECT without FROM gives a row")
+    now: dt.datetime = row[0]
+    return now.astimezone(dt.UTC)
 
 
 def may_take(connection: Connection, role: Role) -> bool:
