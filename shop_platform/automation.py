@@ -8,13 +8,13 @@ from shop_platform.alerts import current_troubles, tell
 from shop_platform.changes import consumed_state, event_state
 from shop_platform.commerce.by_month import BY_MONTH
 from shop_platform.housekeeping import forget_runs
-from shop_platform.loaded import loaded_states
+from shop_platform.loaded import due_of, holds, loaded_states, until
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
 from shop_platform.processes import end_dead_runs
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
-from shop_platform.resources.postgres import READER, PostgresResource
+from shop_platform.resources.postgres import READER, PostgresResource, clock
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention.counting import defined_otherwise
 from shop_platform.retention.definition import Definition
@@ -153,10 +153,12 @@ def source_refresh(
     """Ask for a load once the source is not as it was at the last one. What has not changed is then left alone."""
     state = shop.shop().source.state()
     with postgres.connect(role=READER) as connection:
-        loaded = loaded_states(connection)
-    behind = [each for each in loaded.values() if each != state]
+        loaded, now = loaded_states(connection), clock(connection)
+    behind = [each for each in loaded.values() if not holds(each, state, now)]
+    due = due_of(behind[0]) if behind else None
     return decide(
-        state=state,
+        # Asked for once when the source moves, and once when rows that lay in the future have happened.
+        state=until(state, due) + " again" if due else state,
         consumed=None if "commerce" not in loaded else (behind or [state])[0],
         cursor=context.cursor,
         running=_is_running(context, SOURCE),

@@ -17,7 +17,7 @@ from shop_platform.definitions import build_defs, default_resources
 from shop_platform.erasure.erasing import erase_person, purge
 from shop_platform.erasure.proof import search_for
 from shop_platform.errors import DataError
-from shop_platform.housekeeping import forget_runs
+from shop_platform.housekeeping import forget_later_looks, forget_runs
 from shop_platform.performance.freshness import measurements_outgrown
 from shop_platform.performance.queries import measured_queries
 from shop_platform.report.page import sections_with_results
@@ -176,6 +176,7 @@ def materialise(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Ou
 
         instance = dagster_instance(load_settings())
         outcome = run_assets(defs, instance, assets, listen)
+    forget_later_looks(instance)
     _alert(defs, instance)
     graph = defs.resolve_asset_graph()
     forget_runs(instance, graph.materializable_asset_keys, graph.asset_check_keys, load_settings().keep_runs)

@@ -1,15 +1,20 @@
-"""Keeps Dagster's history to a size: the last runs, and those that made what stands."""
+"""Keeps Dagster's history to a size, and to the past: the last runs, those that made what stands, no later looks."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.scheduler.instigation import ScheduleInstigatorData, SensorInstigatorData
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 #: Runs that are forgotten at a time, in some seconds: a sensor's look must end within a minute.
 _AT_A_TIME = 200
+
+#: Seconds after now that a look may seem to have been: clocks of two machines differ by less.
+_LATER = 60.0
 
 _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
@@ -39,6 +44,33 @@ def forget_runs(
         instance.compute_log_manager.delete_logs(prefix=[run_id])
         _remove_shard(instance, run_id)
     return len(old)
+
+
+def forget_later_looks(instance: dg.DagsterInstance) -> list[str]:
+    """Forget when sensors and schedules looked last, where that is later than now; returns their names.
+
+    Dagster lets one look again some time after its last look. Where the clock was ahead and was set back, it would not
+    look before that is reached once more. What a sensor has seen, its cursor, stays.
+    """
+    now = time.time()
+    late = []
+    for state in instance.all_instigator_state():
+        data = state.instigator_data
+        again: SensorInstigatorData | ScheduleInstigatorData
+        if isinstance(data, SensorInstigatorData):
+            looked = max(data.last_tick_timestamp or 0, data.last_tick_start_timestamp or 0)
+            again = data._replace(last_tick_timestamp=None, last_tick_start_timestamp=None)
+        elif isinstance(data, ScheduleInstigatorData):
+            looked = max(data.start_timestamp or 0, data.last_iteration_timestamp or 0)
+            again = data._replace(start_timestamp=now, last_iteration_timestamp=None)
+        else:
+            continue
+        if looked > now + _LATER:
+            instance.update_instigator_state(state.with_data(again))
+            # A schedule goes on from its last one.
+            instance.purge_ticks(state.instigator_origin_id, state.selector_id, before=looked + _LATER)
+            late.append(state.instigator_name)
+    return late
 
 
 def _standing(

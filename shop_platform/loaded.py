@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,8 @@ from shop_platform.sources.base import Part, Shop
 
 #: What is loaded by itself: users, products and events together, and the search logs.
 Loaded = Literal["commerce", "user_logs"]
+
+_UNTIL = " until "
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,27 @@ def moved(before: Mapping[str, Part], now: Mapping[str, Part]) -> Moved:
     )
 
 
+def until(mark: str, due: dt.datetime | None) -> str:
+    """A fingerprint or state as it is noted: with when it ends, where the source has rows that lie in the future."""
+    return mark if due is None else f"{mark}{_UNTIL}{due.astimezone(dt.UTC).isoformat()}"
+
+
+def due_of(noted: str) -> dt.datetime | None:
+    """When a noted fingerprint or state ends; None where it does not."""
+    _, _, due = noted.partition(_UNTIL)
+    return dt.datetime.fromisoformat(due) if due else None
+
+
+def holds(noted: str, mark: str, now: dt.datetime) -> bool:
+    """Whether what is noted is this fingerprint or state, and the same data would give the same rows now.
+
+    A row that lay in the future has happened later: by then it must be loaded, though the data are the same. That is
+    also so where it only seemed to, to a clock that was slow.
+    """
+    due = due_of(noted)
+    return noted.partition(_UNTIL)[0] == mark and (due is None or now < due)
+
+
 def note_source(
     connection: Connection, part: Loaded, shop: Shop, state: str, manifest: Mapping[str, Part] | None = None
 ) -> Moved | None:
@@ -47,7 +71,7 @@ def note_source(
         connection: in the transaction.
         part: what was loaded.
         shop: whose source it is.
-        state: as `Source.state` gave it before anything was read.
+        state: as `Source.state` gave it before anything was read; see `until`.
         manifest: as `Source.manifest` gives it; None where the source is the one that is noted already.
 
     Returns:

@@ -8,7 +8,7 @@ import socket
 import dagster as dg
 import psutil
 
-from shop_platform.services.process import process_of, started_at
+from shop_platform.services.process import birth_of, born_at, process_of
 
 #: Tag of a run: host, pid and start of the process that it is in.
 TAG = "shop_platform/process"
@@ -19,8 +19,8 @@ _BEGUN = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterR
 def note_process(instance: dg.DagsterInstance | None, run: dg.DagsterRun | None) -> None:
     """Note on a run that it is in this process."""
     if instance is not None and run is not None and instance.has_run(run.run_id):
-        created = psutil.Process().create_time()
-        instance.add_run_tags(run.run_id, {TAG: f"{socket.gethostname()} {os.getpid()} {created:.2f}"})
+        birth = birth_of(psutil.Process())
+        instance.add_run_tags(run.run_id, {TAG: f"{socket.gethostname()} {os.getpid()} {birth}"})
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
@@ -41,8 +41,8 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 def _is_dead(tag: str) -> bool:
     """Whether it names a process of this machine that is gone; what it does not say is taken for alive."""
     try:
-        host, pid, created = tag.rsplit(" ", 2)
+        host, pid, birth = tag.rsplit(" ", 2)
         process = process_of(int(pid))
-        return host == socket.gethostname() and (process is None or not started_at(process, float(created)))
+        return host == socket.gethostname() and (process is None or not born_at(process, birth))
     except ValueError:
         return False

@@ -11,6 +11,7 @@ from psycopg import sql
 from shop_platform.errors import DataError
 from shop_platform.resources.copying import copy_batches
 from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
+from shop_platform.sources.contract import IN_THE_FUTURE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,11 +52,16 @@ def refuse_over_threshold(
         return
     often = sorted(quarantined.items(), key=lambda item: -item[1])[:_NAMED]
     look = f"SELECT reason, origin, row FROM ops.quarantine WHERE table_name = '{table}' AND refused"  # noqa: S608  a hint
+    hint = (
+        " What lies in the future is told by PostgreSQL's clock: see whether `SELECT now()` is right."
+        if any(reason.endswith(IN_THE_FUTURE) for reason, _ in often)
+        else ""
+    )
     raise RefusedLoadError(
         f"{count:,} of {rows_read:,} rows for {table} ({count / rows_read:.1%}) break the contract, more than the "
         f"{shop.quarantine_at_most:.1%} that are allowed. The most frequent reasons are "
         f"{'; '.join(f'{reason} ({each:,})' for reason, each in often)}. Nothing was loaded, and what was there stays. "
-        f"Look at the rows with `{look}`, then mend the source or its mapping, or raise SHOP_QUARANTINE_AT_MOST.",
+        f"Look at the rows with `{look}`, then mend the source or its mapping, or raise SHOP_QUARANTINE_AT_MOST.{hint}",
         table,
         rows,
     )

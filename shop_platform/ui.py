@@ -14,7 +14,8 @@ import psutil
 from rich.console import Console
 
 from shop_platform.errors import ServiceError
-from shop_platform.runs import dagster_home
+from shop_platform.housekeeping import forget_later_looks
+from shop_platform.runs import dagster_home, dagster_instance
 from shop_platform.settings import load_settings
 
 #: Seconds that the processes get to end by themselves; then they are killed.
@@ -33,6 +34,8 @@ def serve(out: Console, port: int) -> int:
     settings = load_settings()
     _require_free(port)
     home = dagster_home(settings)
+    with dagster_instance(settings) as instance:
+        forget_later_looks(instance)
     environment = os.environ | {
         "DAGSTER_HOME": os.environ.get("DAGSTER_HOME", str(home)),
         "DAGSTER_DISABLE_TELEMETRY": "yes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from shop_platform.commerce.difference import COLUMNS, KEYS, Difference, apply_d
 from shop_platform.commerce.writing import as_writer
 from shop_platform.erasure.record import without_erased
 from shop_platform.errors import DataError
-from shop_platform.loaded import Moved, note_source
+from shop_platform.loaded import Moved, due_of, holds, note_source, until
 from shop_platform.progress import track
 from shop_platform.quarantine import (
     forget_refused,
@@ -24,7 +25,7 @@ from shop_platform.quarantine import (
 )
 from shop_platform.resources.copying import copy_batches
 from shop_platform.resources.locks import be_the_only_one
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import Connection, PostgresResource, clock
 from shop_platform.sources.base import Shop
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Load:
         difference: what this load changed; None where the source was loaded already.
         kept: rows that the source gave once and gives no longer, which stay because rows of others refer to them.
         moved: what this load found new, changed or gone among the source's files, where it has any.
+        due: when the same source gives more rows; see `Extract`.
     """
 
     rows_read: int
@@ -67,6 +69,7 @@ class Load:
     difference: Difference | None
     kept: int = 0
     moved: Moved | None = None
+    due: dt.datetime | None = None
 
     @property
     def changed(self) -> bool:
@@ -96,19 +99,20 @@ def load_shop_tables(connection: Connection, shop: Shop) -> dict[str, Load]:
         psycopg.IntegrityError: the source's rows contradict each other, such as an event of an unknown user.
     """
     lock_loading(connection)
-    shop = without_erased(connection, shop)
+    now = clock(connection)
+    shop = without_erased(connection, shop.at(now))
     with as_writer(connection):
-        return _load(connection, shop)
+        return _load(connection, shop, now)
 
 
-def _load(connection: Connection, shop: Shop) -> dict[str, Load]:
+def _load(connection: Connection, shop: Shop, now: dt.datetime) -> dict[str, Load]:
     # Taken first: what changes while the source is read is then noticed afterwards.
     state = shop.source.state()
     fingerprint = shop.source.fingerprint()
-    loads = _loads(connection, shop, fingerprint)
+    loads = _loads(connection, shop, fingerprint, now)
     if loads is not None:
         forget_refused(connection, TABLES)
-        note_source(connection, "commerce", shop, state)
+        note_source(connection, "commerce", shop, until(state, loads["events"].due))
         return loads
     ids = ""
     with bulk_loading(connection) as truncated:
@@ -124,9 +128,11 @@ def _load(connection: Connection, shop: Shop) -> dict[str, Load]:
         last_id = highest_id(connection, ids)
     loads["events"] = replace(loads["events"], last_id=last_id)
     _load_truth(connection, shop.source.truth())
+    # All three end together: they are loaded together.
+    due = min((load.due for load in loads.values() if load.due is not None), default=None)
     for table, load in loads.items():
-        note_load(connection, table, shop.name, fingerprint, load, ids if table == "events" else None)
-    moved = note_source(connection, "commerce", shop, state, shop.source.manifest())
+        note_load(connection, table, shop.name, until(fingerprint, due), load, ids if table == "events" else None)
+    moved = note_source(connection, "commerce", shop, until(state, due), shop.source.manifest())
     return {table: replace(load, moved=moved) for table, load in loads.items()}
 
 
@@ -162,16 +168,16 @@ def refuse_another_shop(connection: Connection, shop: Shop) -> None:
         )
 
 
-def _loads(connection: Connection, shop: Shop, fingerprint: str) -> dict[str, Load] | None:
+def _loads(connection: Connection, shop: Shop, fingerprint: str, now: dt.datetime) -> dict[str, Load] | None:
     """What was loaded before, where it is all of this very source; None where it must be loaded."""
     refuse_another_shop(connection, shop)
     rows = connection.execute(
         "SELECT table_name, shop, fingerprint, rows_read, rows_loaded, left_out, quarantined, last_id, kept"
         " FROM ops.loads"
     ).fetchall()
-    if {row[0] for row in rows if row[2] == fingerprint} != set(TABLES):
+    if {row[0] for row in rows if holds(row[2], fingerprint, now)} != set(TABLES):
         return None
-    return {row[0]: Load(row[3], row[4], row[5], row[6], row[7], None, kept=row[8]) for row in rows}
+    return {row[0]: Load(row[3], row[4], row[5], row[6], row[7], None, kept=row[8], due=due_of(row[2])) for row in rows}
 
 
 def _load_at_once(connection: Connection, shop: Shop) -> dict[str, Load]:
@@ -221,7 +227,8 @@ def take(
         rows = copy_batches(connection, target, COLUMNS[table], extract.batches, freeze=freeze, done=advance)
     refuse_over_threshold(shop, table, extract.rows_read, extract.quarantined, extract.quarantine)
     keep_quarantine(connection, table, extract.quarantine)
-    return Load(extract.rows_read, rows, dict(extract.left_out), dict(extract.quarantined), None, None)
+    left_out, quarantined = dict(extract.left_out), dict(extract.quarantined)
+    return Load(extract.rows_read, rows, left_out, quarantined, None, None, due=extract.due)
 
 
 def _continue_numbering(connection: Connection) -> int:

@@ -35,7 +35,7 @@ from shop_platform.errors import DataError
 from shop_platform.loaded import forget_state
 from shop_platform.quarantine import keeping_refused, refuse_over_threshold
 from shop_platform.resources.copying import copy_batches
-from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform.resources.postgres import Connection, PostgresResource, clock
 from shop_platform.sources.base import Shop
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def load_month_tables(connection: Connection, shop: Shop, months: Mapping[str, W
     """
     lock_loading(connection)
     refuse_another_shop(connection, shop)
-    shop = without_erased(connection, shop)
+    shop = without_erased(connection, shop.at(clock(connection)))
     with as_writer(connection):
         return _load(connection, shop, months)
 
@@ -227,7 +227,7 @@ def _note(connection: Connection, shop: Shop, fingerprint: str, load: Load, ids:
     own = _count(connection, sql.SQL("SELECT count(*) FROM events WHERE event_id <@ {}::int8multirange").format(ids))
     same = connection.execute(
         "UPDATE ops.loads SET ids = %s, last_id = %s, kept = greatest(%s - rows_loaded, 0)"
-        " WHERE table_name = 'events' AND fingerprint = %s",
+        " WHERE table_name = 'events' AND split_part(fingerprint, ' until ', 1) = %s",
         [ids, last_id, own, fingerprint],
     ).rowcount
     if not same:

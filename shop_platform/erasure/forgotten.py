@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import hmac
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from shop_platform.sources.base import Extract, Part, Source, Truth
@@ -80,6 +81,10 @@ class SourceWithout(Source):
     source: Source
     forgotten: Forgotten
 
+    def at(self, moment: dt.datetime) -> SourceWithout:
+        """The source's."""
+        return replace(self, source=self.source.at(moment))
+
     def fingerprint(self) -> str:
         """Another one when the source changes, or somebody else is erased."""
         return f"{self.source.fingerprint()}-{self.forgotten.fingerprint}"
@@ -123,7 +128,7 @@ class SourceWithout(Source):
                 yield batch
 
         quarantine = map(self._redacted, extract.quarantine)
-        return Extract(batches(), extract.rows_read, left_out, extract.quarantined, quarantine)
+        return replace(extract, batches=batches(), left_out=left_out, quarantine=quarantine)
 
     def _kept(self, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, int]]:
         """Each batch without their rows, and how many these were."""

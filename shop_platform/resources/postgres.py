@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -125,6 +126,15 @@ def as_role(connection: Connection, role: Role | None) -> Iterator[None]:
     connection.execute("SELECT set_config('role', %s, true)", [role or "none"])
     yield
     connection.execute("SELECT set_config('role', %s, true)", before)
+
+
+def clock(connection: Connection) -> dt.datetime:
+    """What time it is, by PostgreSQL's clock: one for all machines that load."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    if row is None:
+        raise AssertionError("a SELECT without FROM gives a row")
+    now: dt.datetime = row[0]
+    return now.astimezone(dt.UTC)
 
 
 def may_take(connection: Connection, role: Role) -> bool:

@@ -2,20 +2,19 @@
 
 # No `from __future__ import annotations`: Dagster reads the annotation of `context` as it stands, ...
 
-import datetime as dt
 from dataclasses import asdict, replace
 from functools import partial
 
 import dagster as dg
 
 from shop_platform.erasure.record import without_erased
-from shop_platform.loaded import note_source
+from shop_platform.loaded import note_source, until
 from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_refused, rows_in_quarantine
 from shop_platform.records import find_record, write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
 from shop_platform.resources.encoder import EncoderResource
-from shop_platform.resources.postgres import WRITER, PostgresResource, as_role
+from shop_platform.resources.postgres import WRITER, PostgresResource, as_role, clock
 from shop_platform.resources.shop import ShopResource
 from shop_platform.segmentation import checks, embeddings, logs, orphans
 from shop_platform.segmentation.behaviour import shares
@@ -115,25 +114,25 @@ def user_logs(
     state = the_shop.source.state()
     with keeping_refused(postgres), elasticsearch.client() as client, postgres.connect() as connection:
         lock_segmentation(connection)
-        first = first_kept(load_settings().search_logs_keep_days, dt.datetime.now(dt.UTC))
-        given = keeping_since(without_erased(connection, the_shop), first)
+        now = clock(connection)
+        first = first_kept(load_settings().search_logs_keep_days, now)
+        given = keeping_since(without_erased(connection, the_shop.at(now)), first)
         # Who was erased is not for the writer to know.
         with as_role(connection, WRITER):
-            load = logs.load_logs(
-                client, elasticsearch.index_prefix, given, lambda rows: keep_quarantine(connection, "user_logs", rows)
-            )
+            keep = partial(keep_quarantine, connection, "user_logs")
+            load = logs.load_logs(client, elasticsearch.index_prefix, given, keep, now=now)
             expired = remove_older(client, elasticsearch.index_prefix, first)
             load = replace(load, documents=load.documents - expired)
             forget_refused(connection, ["user_logs"])
             manifest = the_shop.source.manifest() if load.changed else None
-            moved = note_source(connection, "user_logs", the_shop, state, manifest)
+            moved = note_source(connection, "user_logs", the_shop, until(state, load.due), manifest)
             context.log.info("Loaded %s search logs." if load.changed else "%s search logs are there.", load.documents)
             quarantined = rows_in_quarantine(connection, "user_logs")
             with snapshot(client, alias) as taken:
                 found = orphans.find_orphans(
                     connection, taken.hits(orphans.FIELDS), searchers_are_users=the_shop.searchers_are_users
                 )
-            write_record(connection, "user_logs", context.run.run_id, asdict(load))
+            write_record(connection, "user_logs", context.run.run_id, asdict(replace(load, due=None)))
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": load.documents,

@@ -81,10 +81,11 @@ def settled_state(connection: Connection, now: LogState) -> LogState | None:
 
 
 def profiles_due(connection: Connection) -> bool:
-    """Whether the segments were never described, or by another model, or more than a day ago."""
+    """Whether the segments were never described, or by another model, or not within the last day."""
     row = connection.execute(
         "SELECT profiles.record ->> 'version' = told.record ->> 'version'"
-        " AND profiles.created_at > now() - interval '1 day'"
+        # Of later than now where the clock was ahead: that must not hold until it has caught up.
+        " AND profiles.created_at BETWEEN now() - interval '1 day' AND now()"
         " FROM analytics.records AS profiles, analytics.records AS told"
         " WHERE profiles.name = %s AND told.name = %s",
         [PROFILES, RECORD],

@@ -52,6 +52,10 @@ class SourceSince(Source):
     source: Source
     first: dt.datetime
 
+    def at(self, moment: dt.datetime) -> SourceSince:
+        """The source's."""
+        return replace(self, source=self.source.at(moment))
+
     def fingerprint(self) -> str:
         """Another one each day, since there is less to load."""
         return f"{self.source.fingerprint()}-since-{self.first:%Y%m%d}"
@@ -96,4 +100,4 @@ class SourceSince(Source):
                     left_out[REASON] = left_out.get(REASON, 0) + batch.num_rows - kept.num_rows
                 yield kept
 
-        return Extract(batches(), extract.rows_read, left_out, extract.quarantined, extract.quarantine)
+        return replace(extract, batches=batches(), left_out=left_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError, SchemaError
+from shop_platform.loaded import due_of, holds, until
 from shop_platform.progress import TOLD_EVERY, Advance, track
 from shop_platform.quarantine import refuse_over_threshold
 from shop_platform.resources.elasticsearch import alias_target, create_index, once, snapshot, write_bulk
@@ -55,6 +57,7 @@ class LogLoad:
         documents: all documents, those of others included.
         added, removed: documents of the source that this load did.
         changed: whether the source was loaded just now.
+        due: when the same source gives more rows; see `Extract`.
     """
 
     rows_read: int
@@ -66,6 +69,7 @@ class LogLoad:
     added: int
     removed: int
     changed: bool
+    due: dt.datetime | None = None
 
     @property
     def adds_up(self) -> bool:
@@ -77,7 +81,9 @@ class LogLoad:
 Keep = Callable[[Iterable["pa.RecordBatch"]], object]
 
 
-def load_logs(client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list) -> LogLoad:
+def load_logs(
+    client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list, *, now: dt.datetime | None = None
+) -> LogLoad:
     """Bring the search logs to what the shop's source gives. Call with the writer's lock held.
 
     A source that is loaded already is left alone, with whatever was added since. The first one goes into an index that
@@ -91,6 +97,7 @@ def load_logs(client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list)
         prefix: of the names of indexes.
         shop: whose source it is.
         keep: called once with the quarantined rows of a source that is loaded, before anybody sees its documents.
+        now: what lies in the future is later; None for this machine's clock.
 
     Raises:
         RefusedLoadError: too many rows break the contract.
@@ -112,9 +119,9 @@ def load_logs(client: Elasticsearch, prefix: str, shop: Shop, keep: Keep = list)
         _drop_leftovers(client, alias, keep=old)
         # A load that was killed may have left it closed for writing, or without refreshes.
         client.indices.put_settings(index=old, settings={"index.blocks.write": None, "index.refresh_interval": None})
-        if made["fingerprint"] == fingerprint:
+        if holds(made["fingerprint"], fingerprint, now or dt.datetime.now(dt.UTC)):
             counts = made["rows_read"], made["rows_loaded"], made["left_out"], made.get("quarantined", {})
-            return LogLoad(*counts, None, _count(client, old), added=0, removed=0, changed=False)
+            return LogLoad(*counts, None, _count(client, old), 0, 0, changed=False, due=due_of(made["fingerprint"]))
         if made["fingerprint"].startswith(f"{MAPPING_VERSION}:"):
             load = _write(client, old, alias, shop, keep)
             _mark(client, old, alias, shop, fingerprint, load)
@@ -162,7 +169,7 @@ def _write(client: Elasticsearch, index: str, alias: str, shop: Shop, keep: Keep
         )
     return LogLoad(
         extract.rows_read, loaded, dict(extract.left_out), rows.quarantined, own, _count(client, index),
-        len(added), len(vanished), changed=True,
+        len(added), len(vanished), changed=True, due=extract.due,
     )  # fmt: skip
 
 
@@ -227,7 +234,7 @@ def _unseen(client: Elasticsearch, index: str) -> Iterator[None]:
 
 def _mark(client: Elasticsearch, index: str, alias: str, shop: Shop, fingerprint: str, load: LogLoad) -> None:
     """Note on the index what it holds."""
-    mark = {"shop": shop.name, "fingerprint": fingerprint, "rows_read": load.rows_read}
+    mark = {"shop": shop.name, "fingerprint": until(fingerprint, load.due), "rows_read": load.rows_read}
     mark |= {"rows_loaded": load.rows_loaded, "left_out": dict(load.left_out), "alias": alias}
     mark |= {"quarantined": dict(load.quarantined)}
     client.indices.put_mapping(index=index, meta={"shop_platform": mark})

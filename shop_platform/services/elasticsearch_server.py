@@ -21,7 +21,7 @@ import psutil
 
 from shop_platform.errors import ServiceError
 from shop_platform.services.elasticsearch_jars import Jars
-from shop_platform.services.process import end, process_of, read_state, started_at, write_state
+from shop_platform.services.process import birth_of, born_at, end, process_of, read_state, write_state
 
 #: Seconds that a node gets to answer after its start, and to end after SIGTERM.
 START_TIMEOUT, STOP_TIMEOUT = 120.0, 30.0
@@ -73,11 +73,11 @@ def find_ready(folder: Path) -> Server | None:
     state = read_state(folder / "server.json")
     if state is None:
         return None
-    pid, create_time, url = state.get("pid"), state.get("create_time"), state.get("url")
-    if not isinstance(pid, int) or not isinstance(create_time, float) or not isinstance(url, str):
+    pid, birth, url = state.get("pid"), state.get("birth"), state.get("url")
+    if not isinstance(pid, int) or not isinstance(birth, str) or not isinstance(url, str):
         return None
     process = process_of(pid)
-    if process is None or not _is_node(process, folder) or not started_at(process, create_time):
+    if process is None or not _is_node(process, folder) or not _born_at(process, birth):
         return None
     return Server(process, url, str(state.get("version")))
 
@@ -107,7 +107,7 @@ def start(folder: Path, heap: str, jars: Jars) -> Server:
         )
     try:
         found = psutil.Process(process.pid)
-        state = {"pid": found.pid, "create_time": found.create_time(), "version": jars.version, "command": command}
+        state = {"pid": found.pid, "birth": birth_of(found), "version": jars.version, "command": command}
         write_state(folder / "server.json", state | {"port": before.get("port")})
         port = _wait_until_ready(folder, process)
         url = f"http://127.0.0.1:{port}"
@@ -177,6 +177,13 @@ def _is_node(process: psutil.Process, folder: Path) -> bool:
     except (psutil.Error, ValueError):
         return False
     return arguments[at - 1 : at + 2] == ["-m", _MODULE, str(folder)]
+
+
+def _born_at(process: psutil.Process, birth: str) -> bool:
+    try:
+        return born_at(process, birth)
+    except ValueError:  # whoever wrote that into the file
+        return False
 
 
 def _nodes(folder: Path) -> list[psutil.Process]:

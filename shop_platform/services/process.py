@@ -21,6 +21,9 @@ from shop_platform.files import write_atomically
 #: Seconds to wait while another process starts or stops a server.
 LOCK_TIMEOUT = 300.0
 
+#: Linux tells each boot of a machine by an id.
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
 log = logging.getLogger(__name__)
 
 
@@ -79,17 +82,40 @@ def process_of(pid: int) -> psutil.Process | None:
         return None
 
 
-def started_at(process: psutil.Process, create_time: float) -> bool:
+def birth_of(process: psutil.Process) -> str:
+    """When a process began: which boot of the machine, where it tells, and seconds from there.
+
+    psutil tells the seconds since the epoch by the clock as it is now. Were they kept, a clock that is set would make
+    another process of each that lives: a run would count as killed, and a node be started a second time.
+
+    Raises:
+        psutil.Error: it is gone.
+    """
+    # Asked anew: an object remembers what the clock made of it when it was asked first.
+    since = psutil.Process(process.pid).create_time() - psutil.boot_time()
+    try:
+        boot = _BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        boot = ""
+    return f"{boot}/{since:.2f}"
+
+
+def born_at(process: psutil.Process, birth: str) -> bool:
     """Whether this is the process that was seen with its pid before, and not a later one.
 
     Args:
         process: a process.
-        create_time: when the one seen before started, in seconds since the epoch.
+        birth: of the one seen before, as `birth_of` tells it.
+
+    Raises:
+        ValueError: that is no birth.
     """
     try:
-        return abs(process.create_time() - create_time) <= 1
+        boot, since = birth_of(process).split("/")
     except psutil.Error:
         return False
+    before, _, seconds = birth.partition("/")
+    return abs(float(since) - float(seconds)) <= 1 and boot == before
 
 
 def wait_until_gone(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:

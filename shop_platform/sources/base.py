@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Extract:
         quarantine: these rows, as record batches with the texts `reason`, `origin` (the file that the row came from
             and its line, or as much of that as can be told; else null) and `row` (the row as the source gives it,
             as a JSON object that PostgreSQL takes). Made lazily, to be read once, also without reading `batches`.
+        due: when the first of the rows happens that are quarantined as lying in the future; from then on the same data
+            give more rows. None where there are none.
     """
 
     batches: Iterator[pa.RecordBatch]
@@ -41,6 +44,7 @@ class Extract:
     left_out: Mapping[str, int] = field(default_factory=dict)
     quarantined: Mapping[str, int] = field(default_factory=dict)
     quarantine: Iterator[pa.RecordBatch] = field(default_factory=lambda: iter(()))
+    due: dt.datetime | None = None
 
     @property
     def fit(self) -> int:
@@ -57,6 +61,10 @@ class Part(NamedTuple):
 
 class Source(Protocol):
     """A shop's data. Every call gives the same rows again, in the same order, as long as the data does not change."""
+
+    def at(self, moment: dt.datetime) -> Source:  # noqa: ARG002  of use to those that have such rows
+        """The same source for which rows from after a moment lie in the future; itself where it has none."""
+        return self
 
     def fingerprint(self) -> str:
         """Short hash that changes when the data that this source gives would change."""
@@ -130,6 +138,10 @@ class Shop:
     searchers_are_users: bool = True
     notes: tuple[str, ...] = ()
     quarantine_at_most: float = QUARANTINE_AT_MOST
+
+    def at(self, moment: dt.datetime) -> Shop:
+        """The same shop for which rows from after a moment lie in the future."""
+        return replace(self, source=self.source.at(moment))
 
     @property
     def index_prefix(self) -> str:

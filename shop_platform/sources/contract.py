@@ -48,6 +48,10 @@ _LONGEST_ID = 1_000
 _LONGEST_QUERY = 1_000
 
 
+#: How the reason of a row ends that lies in the future.
+IN_THE_FUTURE = " in the future"
+
+
 class Reason(NamedTuple):
     """Why a row breaks the contract: in words, as a condition in SQL, and the column that it is about."""
 
@@ -70,9 +74,14 @@ def reasons(kind: Kind, *, searchers_are_users: bool, moment: dt.datetime) -> tu
     return (
         *_any_nul(kind),
         *_CONDITIONS[kind],
-        *(Reason(f"{column} in the future", _later(column, moment), column) for column in _PAST.get(kind, ())),
+        *(Reason(text, _later(column, moment), column) for column, text in in_the_future(kind).items()),
         *(_REFERENCES[kind] if searchers_are_users or kind != "searches" else (_UNKNOWN_CLICK,)),
     )
+
+
+def in_the_future(kind: Kind) -> dict[str, str]:
+    """Reason of a row that has not happened yet, by the column that says when it does; none where there is no time."""
+    return {column: f"{column}{IN_THE_FUTURE}" for column in _PAST.get(kind, ())}
 
 
 def duplicate(kind: Kind) -> str | None:

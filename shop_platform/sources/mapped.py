@@ -8,14 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from collections.abc import Mapping as Mapped
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shop_platform.errors import SourceError
 from shop_platform.settings import Settings
 from shop_platform.sources.base import Extract, Part, Shop, Source
-from shop_platform.sources.contract import KEYS, ORDER, TYPES, Kind, duplicate, reasons
+from shop_platform.sources.contract import KEYS, ORDER, TYPES, Kind, duplicate, in_the_future, reasons
 from shop_platform.sources.copies import Copies, in_utf8
 from shop_platform.sources.expressions import expressions_of, first_of, own_reasons, query_of, quoted
 from shop_platform.sources.mapping import AnyKind, Mapping, read_mapping
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 VERSION = 3
 
 _BATCH = 100_000
+
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 #: Kinds that must be known before a kind: what it refers to.
 _BEFORE: dict[Kind, tuple[Kind, ...]] = {
@@ -94,6 +96,10 @@ class MappedSource(Source):
     settings: Settings
     moment: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
     copies: Copies = field(default_factory=Copies, compare=False, repr=False)
+
+    def at(self, moment: dt.datetime) -> MappedSource:
+        """The same data and copies, judged by another clock than this machine's."""
+        return replace(self, moment=moment)
 
     def fingerprint(self) -> str:
         """Hash of the mapping and of the content of every file, table and index."""
@@ -185,6 +191,7 @@ class MappedSource(Source):
             left_out={reason: count for own, reason, count in counts if own},
             quarantined={reason: count for own, reason, count in counts if reason is not None and not own},
             quarantine=quarantine_batches(connection, kind),
+            due=min(filter(None, (_due(connection, each) for each in (*_BEFORE[kind], kind))), default=None),
         )
 
     def open_tables(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> dict[str, list[Rejected]]:
@@ -284,6 +291,16 @@ class MappedSource(Source):
         """The file that the rows come from, where it is one that is read as it is: a text in SQL, or NULL."""
         paths = self.paths_of(source) if source in self.mapping.file_tables else []
         return quoted(paths[0].relative_to(self.base).as_posix()) if len(paths) == 1 else "NULL"
+
+
+def _due(connection: duckdb.DuckDBPyConnection, kind: Kind) -> dt.datetime | None:
+    """When the first of the rows happens that lie in the future."""
+    times = [
+        connection.execute(f"SELECT min(epoch_us({column})) FROM shop.{kind} WHERE reason = ?", [reason]).fetchone()  # noqa: S608  our names
+        for column, reason in in_the_future(kind).items()
+    ]
+    micros = [row[0] for row in times if row and row[0] is not None]
+    return EPOCH + dt.timedelta(microseconds=min(micros)) if micros else None
 
 
 def _batches(connection: duckdb.DuckDBPyConnection, kind: Kind) -> Iterator[pa.RecordBatch]:

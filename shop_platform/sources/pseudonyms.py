@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,6 +34,10 @@ class Pseudonymised(Source):
     def name(self, user_id: str) -> str:
         """The pseudonym of an id: p_ and the first 128 bits of HMAC-SHA-256 (RFC 2104), hexadecimal."""
         return f"p_{hmac.digest(self.key, user_id.encode(), 'sha256')[:16].hex()}"
+
+    def at(self, moment: dt.datetime) -> Pseudonymised:
+        """The source's."""
+        return replace(self, source=self.source.at(moment))
 
     def fingerprint(self) -> str:
         """Another one when the source or the key changes."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
@@ -148,7 +150,10 @@ class _Paper:
 
 
 def main(prefix: str, *assets: str) -> None:
-    """Materialise assets in a process that was started by itself, with a locale and a time zone of its own."""
+    """Materialise assets in a process that was started by itself, with a locale, a time zone or a clock of its own."""
+    if "FAKETIME_TIMESTAMP_FILE" in os.environ:
+        # libfaketime does not know how Python sleeps: until a moment of the clock that counts from the boot.
+        time.sleep = lambda seconds: select.select([], [], [], seconds)  # type: ignore[assignment]
     paper = _Paper()
     materialise(paper, prefix, assets)  # type: ignore[arg-type]
     sys.exit("; ".join(f"{what}: {why}" for what, why in paper.said) or 0)  # type: ignore[attr-defined]

@@ -163,9 +163,10 @@ def test_runs_of_processes_that_are_gone_are_ended_and_others_are_not(small_shop
     )
     note_process(small_shop, ours)
     tag = small_shop.get_run_by_id(ours.run_id).tags[TAG]  # type: ignore[union-attr]
-    host, pid, created = tag.rsplit(" ", 2)
-    small_shop.add_run_tags(dead.run_id, {TAG: f"{host} {pid} {float(created) - 3600}"})
-    small_shop.add_run_tags(elsewhere.run_id, {TAG: f"elsewhere {pid} 1"})
+    host, pid, birth = tag.rsplit(" ", 2)
+    boot, seconds = birth.split("/")
+    small_shop.add_run_tags(dead.run_id, {TAG: f"{host} {pid} {boot}/{float(seconds) - 60}"})
+    small_shop.add_run_tags(elsewhere.run_id, {TAG: f"elsewhere {pid} {boot}/1"})
     assert end_dead_runs(small_shop) == [dead.run_id]
     left = small_shop.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
     assert {run.run_id for run in left} == {ours.run_id, unknown.run_id, elsewhere.run_id}

@@ -17,6 +17,7 @@ from elasticsearch import Elasticsearch
 
 from shop_platform.errors import ServiceError
 from shop_platform.services import elasticsearch
+from shop_platform.services.process import birth_of
 from shop_platform.settings import Settings
 from shop_platform_tests.services.asking import alive, answers, ask, family, kill
 
@@ -125,7 +126,7 @@ def test_nothing_is_left_after_stop_and_a_state_file_that_names_a_stranger_is_se
     assert not alive(processes)
     assert not elasticsearch.stop(settings)
     with subprocess.Popen(["sleep", "60"]) as stranger, socket.create_server(("127.0.0.1", noted["port"])):
-        changed = noted | {"pid": stranger.pid, "create_time": psutil.Process(stranger.pid).create_time()}
+        changed = noted | {"pid": stranger.pid, "birth": birth_of(psutil.Process(stranger.pid))}
         state_file(settings).write_text(json.dumps(changed))
         assert not elasticsearch.status(settings).running
         assert not elasticsearch.stop(settings)
@@ -136,7 +137,7 @@ def test_nothing_is_left_after_stop_and_a_state_file_that_names_a_stranger_is_se
         stranger.kill()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": "x", "create_time": 0.0, "url": "x"}', '{"pid": -1}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": "x", "birth": "x/1", "url": "x"}', '{"pid": -1}'])
 def test_a_node_whose_note_is_spoilt_is_still_stopped(settings: Settings, content: str) -> None:
     if content == "":  # once is enough: a start takes seconds
         elasticsearch.url(settings)

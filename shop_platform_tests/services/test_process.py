@@ -25,8 +25,10 @@ def test_a_process_that_is_dead_but_not_yet_taken_note_of_counts_as_gone() -> No
 
 def test_a_later_process_of_the_same_pid_is_told_apart() -> None:
     me = psutil.Process()
-    assert process.started_at(me, me.create_time())
-    assert not process.started_at(me, me.create_time() - 60)
+    boot, seconds = process.birth_of(me).split("/")
+    assert process.born_at(me, f"{boot}/{seconds}")
+    assert not process.born_at(me, f"{boot}/{float(seconds) - 60}")
+    assert not process.born_at(me, f"another boot/{seconds}")
 
 
 def test_what_does_not_end_when_asked_is_killed() -> None:
@@ -71,8 +73,8 @@ def test_a_lock_in_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_state_is_read_as_it_was_written(tmp_path: Path) -> None:
-    process.write_state(tmp_path / "server.json", {"pid": 1, "create_time": 0.1})
-    assert process.read_state(tmp_path / "server.json") == {"pid": 1, "create_time": 0.1}
+    process.write_state(tmp_path / "server.json", {"pid": 1, "birth": "x/1"})
+    assert process.read_state(tmp_path / "server.json") == {"pid": 1, "birth": "x/1"}
     assert os.listdir(tmp_path) == ["server.json"]  # noqa: PTH208  the names are what is meant
 
 
