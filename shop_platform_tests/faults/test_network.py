@@ -299,7 +299,7 @@ def test_search_logs_are_read_no_faster_than_a_slow_network_takes_them(
     elasticsearch: ElasticsearchResource, search_proxy: Proxy
 ) -> None:
     search_proxy.keep_little()
-    search_proxy.delay = 0.05
+    search_proxy.delay = 0.02
     source, ahead = LazyLogs(), Ahead(search_proxy)
     source.given = ahead.given
     assert load(elasticsearch, source).rows_loaded == MANY_LOGS
