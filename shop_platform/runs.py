@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import dagster as dg
 
-from shop_platform.errors import SettingsError, ShopPlatformError
+from shop_platform.errors import SettingsError, ShopPlatformError, StorageError
 from shop_platform.files import write_atomically
 from shop_platform.processes import end_dead_runs
 from shop_platform.services.account import private_home
@@ -66,10 +67,15 @@ def dagster_home(settings: Settings) -> Path:
 
 
 def dagster_instance(settings: Settings) -> dg.DagsterInstance:
-    """The Dagster instance that `DAGSTER_HOME` names, else the one of the shop's own home."""
+    """The Dagster instance that `DAGSTER_HOME` names, else the one of the shop's own home.
+
+    Raises:
+        StorageError: its history can't be opened, such as where its disk is full.
+    """
     os.environ.setdefault("DAGSTER_HOME", str(dagster_home(settings)))
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
-    return dg.DagsterInstance.get()
+    with _naming_a_full_history():
+        return dg.DagsterInstance.get()
 
 
 def run_assets(
@@ -78,7 +84,30 @@ def run_assets(
     """Materialise the named assets, or all of them, and report the outcome.
 
     The run is stored in the instance, so that Dagster's UI shows it beside its own.
+
+    Raises:
+        StorageError: Dagster's history takes no more, such as where its disk is full.
     """
+    with _naming_a_full_history():
+        return _run_assets(defs, instance, assets, listener)
+
+
+@contextmanager
+def _naming_a_full_history() -> Iterator[None]:
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        yield
+    except OperationalError as error:
+        raise StorageError(
+            f"Dagster's history in {os.environ.get('DAGSTER_HOME')} can't be written: {error.orig}. Make room, or "
+            "check whose folder it is, then run it again; what was there stays."
+        ) from error
+
+
+def _run_assets(
+    defs: dg.Definitions, instance: dg.DagsterInstance, assets: Sequence[str] | None, listener: Listener
+) -> Outcome:
     end_dead_runs(instance)
     handler = _ProgressHandler(listener)
     listening = dg.Definitions.merge(defs, dg.Definitions(loggers={"progress": _progress_logger(handler)}))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import ConfigurableResource
 
-from shop_platform.errors import DataError, ServiceError
+from shop_platform.errors import DataError, ServiceError, StorageError
 from shop_platform.progress import Advance, track, unheard
 from shop_platform.settings import load_settings
 
@@ -35,6 +35,9 @@ _TOLD = "errors,items.*._id,items.*.status,items.*.error,items.*._seq_no"
 
 #: A busy node, and a shard whose primary is lost: both are over after a while.
 _BUSY = (429, 503)
+
+#: What an index answers, with status 429, whose node's disk is over the flood-stage watermark.
+_CLOSED = "cluster_block_exception"
 
 #: Seconds between attempts to read an index of which a shard has no node, until a replica has taken over.
 _TAKE_OVER = (0.5, 1, 2, 4, 8, 16)
@@ -64,6 +67,7 @@ class ElasticsearchResource(ConfigurableResource[Any]):
             SettingsError: the URL can't be used, or leads to another host without verified TLS.
             ServiceError: the embedded server could not be started; a server's certificate is refused; or a request got
                 no answer, or was turned away, as often as it was made.
+            StorageError: it was turned away as Elasticsearch's disk is nearly full.
         """
         from elasticsearch import (
             ApiError,
@@ -91,10 +95,20 @@ class ElasticsearchResource(ConfigurableResource[Any]):
         except ApiError as error:
             if error.status_code not in _TURNED_AWAY:
                 raise
+            if (error.status_code, error.error) == (429, _CLOSED):
+                raise _without_room(error.info["error"]["reason"]) from error
             raise ServiceError(
                 f"Elasticsearch turns requests away for now (status {error.status_code}, {error.error}): it is too "
-                "busy, starts, or has no room left. Run it again later: it goes on where it stopped."
+                "busy, or starts. Run it again later: it goes on where it stopped."
             ) from error
+
+
+def _without_room(reason: str) -> StorageError:
+    return StorageError(
+        f"Elasticsearch takes no documents, since its disk is nearly full: {reason.rstrip(';')} Make room there. The "
+        "index opens by itself then; where nothing watches the disk, by PUT /{index}/_settings with "
+        '{"index.blocks.read_only_allow_delete": null}. Then run it again: it goes on where it stopped.'
+    )
 
 
 def once(client: Elasticsearch) -> Elasticsearch:
@@ -273,6 +287,7 @@ def write_bulk(
     Raises:
         DataError: there is no such alias.
         ServiceError: the node stayed too busy.
+        StorageError: its disk stayed nearly full.
     """
     from elasticsearch import helpers
 
@@ -320,6 +335,8 @@ def _written(item: Mapping[str, Any], alias: str) -> Written:
     kind = error.get("type", "unknown") if isinstance(error, dict) else str(error or "")
     if kind == "index_not_found_exception":
         raise DataError(f"Elasticsearch has no alias {alias}: it was removed meanwhile. Run again from user_logs on.")
+    if (item["status"], kind) == (429, _CLOSED):
+        raise _without_room(str(item["error"]["reason"]))
     if item["status"] in _BUSY:
         raise ServiceError(
             f"Elasticsearch stayed too busy to take documents for {alias}, or lacks a node. Run again later."

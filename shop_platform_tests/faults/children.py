@@ -76,16 +76,20 @@ def _run(environment: dict[str, str], does: Callable[..., None], pipe: Pipe, arg
 def materialise(pipe: Pipe, prefix: str, assets: Sequence[str]) -> None:
     """Materialise assets as the command does; say that it begins, and what failed."""
     from shop_platform.definitions import build_defs, default_resources
+    from shop_platform.errors import ShopPlatformError
     from shop_platform.resources.elasticsearch import ElasticsearchResource
     from shop_platform.runs import dagster_instance, run_assets
     from shop_platform.settings import load_settings
 
     defs = build_defs(default_resources() | {"elasticsearch": ElasticsearchResource(index_prefix=prefix)})
-    instance = dagster_instance(load_settings())
     pipe.send("ready")
     pipe.recv()
-    outcome = run_assets(defs, instance, assets, lambda _step, _state: None)
-    pipe.send([(failure.what, failure.why) for failure in outcome.failures])
+    try:
+        outcome = run_assets(defs, dagster_instance(load_settings()), assets, lambda _step, _state: None)
+    except ShopPlatformError as error:
+        pipe.send([(type(error).__name__, str(error))])
+    else:
+        pipe.send([(failure.what, failure.why) for failure in outcome.failures])
 
 
 def write_file(pipe: Pipe, path: str, size: int, limit: int, user: int) -> None:

@@ -86,6 +86,10 @@ class Proxy:
         self._listener.close()
         self.cut()
 
+    def keep_little(self) -> None:
+        """Of what comes by new connections, keep some ten thousand bytes, where the system would keep millions."""
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _CHUNK)
+
     def cut(self) -> None:
         """Reset all connections of the moment; new ones are welcome."""
         with self._lock:

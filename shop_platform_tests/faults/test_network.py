@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -14,7 +15,8 @@ from shop_platform.resources.elasticsearch import ElasticsearchResource, create_
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.sources.base import Extract
 
-from ..segmentation.conftest import LogSource, documents, load, search
+from ..commerce.lists import ListSource, product, shop_of, user
+from ..segmentation.conftest import SEARCHES, LogSource, documents, load, search
 from .proxy import Proxy
 from .shops import shop_of_events, tables
 
@@ -129,6 +131,69 @@ def test_a_slow_network_gives_the_same_rows(postgres: PostgresResource, database
     assert tables(postgres) == slow
 
 
+def numbered(rows: int, at_a_time: int, given: Callable[[int], object]) -> Iterator[pa.RecordBatch]:
+    """Events of one user, made when they are asked for; tells how many were given before each batch."""
+    for first in range(0, rows, at_a_time):
+        given(first)
+        numbers = np.arange(first, first + at_a_time)
+        times = pa.array(numbers + 1_743_510_600_000_000, pa.timestamp("us", "UTC"))
+        texts = {name: pa.array([value] * at_a_time) for name, value in TEXTS.items()}
+        yield pa.RecordBatch.from_pydict({"event_id": pa.array(numbers + 1), "timestamp": times, **texts})
+
+
+TEXTS = {"user_id": "u0", "product_id": "p0", "event_type": "viewed"}
+
+
+class Lazy(ListSource):
+    """Many events, of which no more are made than are asked for."""
+
+    given: Callable[[int], object]
+
+    def events(self) -> Extract:
+        return Extract(numbered(MANY_EVENTS, 5_000, self.given), MANY_EVENTS)
+
+
+MANY_EVENTS = 500_000
+
+
+class Ahead:
+    """How many bytes a source was read ahead of what the network had carried."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._seen: list[tuple[int, int]] = []
+
+    def given(self, rows: int) -> None:
+        """Note that so many rows were given."""
+        self._seen.append((rows, self._proxy.sent))
+
+    def most(self, rows: int) -> tuple[float, int]:
+        """The most bytes, and all bytes; once all of so many rows have arrived."""
+        began, total = self._seen[0][1], self._proxy.sent - self._seen[0][1]
+        return max(given * total / rows - (sent - began) for given, sent in self._seen), total
+
+
+@pytest.mark.parametrize("delay", [0, 0.01], ids=["fast", "slow"])
+def test_events_are_read_no_faster_than_the_network_takes_them(
+    postgres: PostgresResource, database_proxy: Proxy, delay: float
+) -> None:
+    # The first run of a schema carries more than rows.
+    postgres.migrate()
+    database_proxy.keep_little()
+    database_proxy.delay = delay
+    source, ahead = Lazy([user("u0")], [product("p0")], version="new"), Ahead(database_proxy)
+    source.given = ahead.given
+    assert load_or_refuse(postgres, shop_of(source))["events"].rows_loaded == MANY_EVENTS
+    most, total = ahead.most(MANY_EVENTS)
+    # What the kernel keeps of a connection, 4 MiB at most, and a batch; all of it is several times as much.
+    assert total > 3 * LITTLE
+    assert most < LITTLE
+
+
+#: Bytes.
+LITTLE = 5 * 2**20
+
+
 # --------------------------------------------------------------------------------------------------- Elasticsearch
 
 MANY = [search(query=f"query {number}") for number in range(7_000)]
@@ -210,6 +275,37 @@ def test_a_slow_node_is_sent_no_more_than_it_takes(elasticsearch: ElasticsearchR
     assert written == 30_000
     # Two requests under way, and one that waits.
     assert most <= 3 * 2_000
+
+
+class LazyLogs(LogSource):
+    """Many search logs, of which no more are made than are asked for."""
+
+    given: Callable[[int], object]
+
+    def searches(self) -> Extract:
+        def batches() -> Iterator[pa.RecordBatch]:
+            for first in range(0, MANY_LOGS, 1_000):
+                self.given(first)
+                rows = [search(query=f"query {number}") for number in range(first, first + 1_000)]
+                yield pa.RecordBatch.from_pylist(rows, schema=SEARCHES)
+
+        return Extract(batches(), MANY_LOGS)
+
+
+MANY_LOGS = 30_000
+
+
+def test_search_logs_are_read_no_faster_than_a_slow_network_takes_them(
+    elasticsearch: ElasticsearchResource, search_proxy: Proxy
+) -> None:
+    search_proxy.keep_little()
+    search_proxy.delay = 0.02
+    source, ahead = LazyLogs(), Ahead(search_proxy)
+    source.given = ahead.given
+    assert load(elasticsearch, source).rows_loaded == MANY_LOGS
+    most, total = ahead.most(MANY_LOGS)
+    # Two requests under way, one that waits, and a batch of the source.
+    assert most * MANY_LOGS / total < 3 * 2_000 + 1_000 + 1_000
 
 
 def test_requests_that_a_full_node_turns_away_come_again_later(elasticsearch: ElasticsearchResource) -> None:
