@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from elasticsearch import Elasticsearch
 
 from shop_platform.commerce.loading import load_or_refuse
 from shop_platform.errors import ServiceError, StorageError
@@ -164,10 +165,25 @@ def test_a_server_that_has_no_room_to_start_is_a_named_error_and_starts_once_it_
     assert tables(postgres) == old
 
 
-#: What a node sets whose disk is over the flood-stage watermark. The embedded one does not watch its disk.
-FULL = {"index.blocks.read_only_allow_delete": True}
-
 NEARLY_FULL = r"disk is nearly full: .*flood-stage.*Make room there.*Then run it again"
+
+
+@contextmanager
+def flood_stage(client: Elasticsearch, alias: str) -> Iterator[None]:
+    """Let the node watch its disk, and take it for nearly full whatever is free; and close an index before it does."""
+    marks: dict[str, object] = {f"{DISK}.watermark.{mark}": "1000tb" for mark in ("low", "high", "flood_stage")}
+    marks[f"{DISK}.threshold_enabled"] = True
+    closed: dict[str, object] = {"index.blocks.read_only_allow_delete": True}
+    client.cluster.put_settings(persistent=marks)
+    client.indices.put_settings(index=alias, settings=closed)
+    try:
+        yield
+    finally:
+        client.cluster.put_settings(persistent=dict.fromkeys(marks))
+        client.indices.put_settings(index="*", expand_wildcards="all", settings=dict.fromkeys(closed))
+
+
+DISK = "cluster.routing.allocation.disk"
 
 
 def test_an_index_that_a_full_disk_has_closed_is_asked_a_few_times_and_then_a_named_error(
@@ -176,10 +192,8 @@ def test_an_index_that_a_full_disk_has_closed_is_asked_a_few_times_and_then_a_na
     alias = f"{elasticsearch.index_prefix}numbers"
     with elasticsearch.client() as client:
         create_index(client, f"{alias}-1", alias, {"properties": {"n": {"type": "integer"}}})
-        client.indices.put_settings(index=alias, settings=FULL)
-        with pytest.raises(StorageError, match=NEARLY_FULL):
+        with flood_stage(client, alias), pytest.raises(StorageError, match=NEARLY_FULL):
             list(write_bulk(client, alias, [{"_op_type": "create", "_id": "1", "n": 1}], backoff=0.01))
-        client.indices.put_settings(index=alias, settings=dict.fromkeys(FULL))
         assert client.count(index=alias)["count"] == 0
 
 
@@ -188,18 +202,13 @@ def test_an_index_that_a_full_disk_has_closed_is_asked_a_few_times_and_then_a_na
 def test_a_load_in_whose_middle_the_disk_of_elasticsearch_is_full_ends_by_name_and_the_rerun_is_whole(
     elasticsearch: ElasticsearchResource,
 ) -> None:
-    alias = f"{elasticsearch.index_prefix}user_logs"
     load(elasticsearch, LogSource())
-
-    def set_blocks(blocks: dict[str, bool | None]) -> None:
-        with elasticsearch.client() as client:
-            client.indices.put_settings(index=alias, settings=blocks)
-
-    source = interrupted_logs(lambda: set_blocks({**FULL}))
-    source.version = "2"
-    with pytest.raises(StorageError, match=NEARLY_FULL):
-        load(elasticsearch, source)
-    set_blocks(dict.fromkeys(FULL))
+    with elasticsearch.client() as client, ExitStack() as full:
+        at = f"{elasticsearch.index_prefix}user_logs"
+        source = interrupted_logs(lambda: full.enter_context(flood_stage(client, at)))
+        source.version = "2"
+        with pytest.raises(StorageError, match=NEARLY_FULL):
+            load(elasticsearch, source)
     source.happens = lambda: None
     done = load(elasticsearch, source)
     assert (done.documents, done.rows_loaded, done.own) == (9_000, 9_000, 9_000)
