@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -12,7 +13,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -23,6 +26,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shop_platform.automation import BY_SEGMENT, RETENTION, SEGMENTATION, SUMMARIES
 from shop_platform.definitions import build_defs
+from shop_platform.services import elasticsearch as elasticsearch_service
+from shop_platform.services import postgres as postgres_service
+from shop_platform.settings import Settings
 
 from .conftest import COMMAND, SECRET, queries_of
 from .dagster_answers import Asker, ask, every
@@ -168,6 +174,63 @@ def test_a_materialisation_by_clicking_ends_green(ui: str, page: Page, tmp_path:
     expect(page.get_by_text("Success", exact=True).first).to_be_visible()
     page.screenshot(path=tmp_path / "run.png")
     assert run["status"] == "SUCCESS"
+
+
+def _all_of(process: psutil.Process) -> dict[str, set[str]]:
+    """Where a process, those that it has started and all in their sessions may be spoken to, by pid and command."""
+    tree = [process, *process.children(recursive=True)]
+    sessions = {_session(each) for each in tree} - {os.getsid(0), None}
+    places = {}
+    for each in {*tree, *(each for each in psutil.process_iter() if _session(each) in sessions)}:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            places[f"{each.pid} {' '.join(each.cmdline())}"] = set(_sockets(each))
+    return places
+
+
+def _session(process: psutil.Process) -> int | None:
+    with suppress(ProcessLookupError):
+        return os.getsid(process.pid)
+    return None
+
+
+def _sockets(process: psutil.Process) -> Iterator[str]:
+    """Where a process may be spoken to: addresses with their ports, and paths."""
+    for found in process.net_connections("all"):
+        if found.family == socket.AF_UNIX:
+            if found.laddr:
+                yield str(found.laddr)
+        elif found.status == psutil.CONN_LISTEN or (found.type == socket.SOCK_DGRAM and not found.raddr):
+            yield f"{found.laddr.ip} {found.laddr.port}"
+
+
+def _is_for_us_alone(place: str) -> bool:
+    """Whether an address is loopback, or a socket's file is not for others to write, or not to be reached by them."""
+    if place.startswith("/"):
+        # A JVM binds the one by which it is attached to under another name, of which it then takes the end away.
+        file = Path(place.removesuffix(".tmp") if "/.java_pid" in place else place)
+        return not (file.stat().st_mode & 0o022 and file.parent.stat().st_mode & 0o011)
+    try:
+        address = ipaddress.ip_address(place.partition(" ")[0])
+    except ValueError:
+        return False  # a name without a file, which knows no rights
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
+
+
+@pytest.mark.fault
+def test_all_that_runs_listens_on_loopback_and_unix_sockets_alone(
+    served: tuple[psutil.Process, str], shop: dict[str, str], server_settings: Settings
+) -> None:
+    process, url = served
+    running = _all_of(process)
+    assert [part for part in ("dagster_webserver", "dagster._daemon", "code-server") if part not in str(running)] == []
+    for status in (postgres_service.status(server_settings), elasticsearch_service.status(server_settings)):
+        running |= _all_of(psutil.Process(status.pid))
+    places = set().union(*running.values())
+    ports = {int(place.rpartition(" ")[2]) for place in places if not place.startswith("/")}
+    assert {urlsplit(each).port for each in (url, shop["ELASTICSEARCH_URL"])} <= ports
+    assert any(place.endswith("/.s.PGSQL.5432") for place in places)
+    open_to_all = {place for place in places if not _is_for_us_alone(place)}
+    assert {each: found & open_to_all for each, found in running.items() if found & open_to_all} == {}
 
 
 @pytest.fixture(scope="module")
