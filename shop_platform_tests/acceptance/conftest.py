@@ -6,13 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from elasticsearch import Elasticsearch
+from elasticsearch.helpers import scan
 from playwright.sync_api import Browser, sync_playwright
 
+from shop_platform.segmentation.profiles import SHARED_BY
+from shop_platform.segmentation.queries import normalise
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 from shop_platform_tests.small import SMALL
@@ -70,6 +74,25 @@ def shop(
         for alias in ("user_logs", "search_embeddings"):
             for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
                 client.indices.delete(index=index)
+
+
+def queries_of(shop: dict[str, str]) -> tuple[list[str], list[str]]:
+    """What few people typed, in lower case, and what so many did that it may be shown."""
+    users, typed = defaultdict(set), defaultdict(set)
+    with Elasticsearch(shop["ELASTICSEARCH_URL"]) as client:
+        for hit in scan(client, index="user_logs", source=["user_id", "search_query"]):
+            text = hit["_source"]["search_query"]
+            users[normalise(text)].add(hit["_source"]["user_id"])
+            typed[normalise(text)] |= {normalise(text), text.lower()}
+    shared = [text for text, who in users.items() if len(who) >= SHARED_BY]
+    # Not those whose words stand in a query that many share, or that are too short to be told from other text.
+    lone = [
+        spelling
+        for text, who in users.items()
+        if len(who) < SHARED_BY and len(text) > 12 and not any(text in other for other in shared)
+        for spelling in typed[text]
+    ]
+    return lone, shared
 
 
 def printed_by(shop: dict[str, str]) -> Path:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from elasticsearch import Elasticsearch
-from elasticsearch.helpers import scan
 from psycopg import sql
 
-from shop_platform.segmentation.profiles import SHARED_BY
-from shop_platform.segmentation.queries import normalise
-from shop_platform_tests.acceptance.conftest import SECRET, printed_by
+from shop_platform_tests.acceptance.conftest import SECRET, printed_by, queries_of
 
 
 def kept_files(shop: dict[str, str]) -> Iterator[tuple[Path, bytes]]:
@@ -53,20 +49,7 @@ def test_no_secret_is_kept_in_the_servers(shop: dict[str, str]) -> None:
 
 @pytest.mark.fault
 def test_no_query_of_fewer_than_k_users_is_shown_printed_or_kept_in_files(shop: dict[str, str]) -> None:
-    users, typed = defaultdict(set), defaultdict(set)
-    with Elasticsearch(shop["ELASTICSEARCH_URL"]) as client:
-        for hit in scan(client, index="user_logs", source=["user_id", "search_query"]):
-            text = hit["_source"]["search_query"]
-            users[normalise(text)].add(hit["_source"]["user_id"])
-            typed[normalise(text)] |= {normalise(text), text.lower()}
-    shared = [text for text, who in users.items() if len(who) >= SHARED_BY]
-    # Not those whose words stand in a query that many share, or that are too short to be told from other text.
-    lone = [
-        spelling
-        for text, who in users.items()
-        if len(who) < SHARED_BY and len(text) > 12 and not any(text in other for other in shared)
-        for spelling in typed[text]
-    ]
+    lone, shared = queries_of(shop)
     assert len(lone) > 20
     assert shared
     files = {path: content.lower() for path, content in kept_files(shop)}
