@@ -41,7 +41,7 @@ test: setup ## Run every test against real servers.
 coverage: setup ## Run every test and count the lines that they reach; takes half as long again.
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --cov --cov-report=term:skip-covered
 
-test-faults: setup ## Inject every fault that something is promised about; about an hour.
+test-faults: setup ## Inject every fault that something is promised about; half an hour.
 	$(BIN)/pytest -m fault --numprocesses 2 --dist worksteal
 
 check: setup ## Format, lint and types.
