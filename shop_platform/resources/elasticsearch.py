@@ -123,12 +123,23 @@ class Snapshot:
     def __init__(self, client: Elasticsearch, point: str, shards: int = 1) -> None:
         self._client = client
         self.point = point
-        self._shards = shards
+        self.shards = shards
 
     def hits(
-        self, fields: Sequence[str], *, query: Mapping[str, Any] | None = None, page: int = 2_000
+        self,
+        fields: Sequence[str],
+        *,
+        query: Mapping[str, Any] | None = None,
+        page: int = 2_000,
+        part: tuple[int, int] | None = None,
     ) -> Iterator[Hit]:
         """All documents, each once, with the given fields; holds one page of them in memory.
+
+        Args:
+            fields: of the documents.
+            query: which documents; None for all.
+            page: how many are asked for at a time.
+            part: number of a slice, from 0, and how many there are: each document is in one of them.
 
         Raises:
             LostSnapshotError: a part of the snapshot is gone; never are the documents of the rest taken for all.
@@ -138,6 +149,7 @@ class Snapshot:
         while True:
             found = self._search(
                 query=query,
+                slice=None if part is None else {"id": part[0], "max": part[1]},
                 size=page,
                 sort=["_shard_doc"],
                 search_after=after,
@@ -145,11 +157,11 @@ class Snapshot:
                 seq_no_primary_term=True,
                 track_total_hits=False,
                 # Only with an explanation is it told on which shard a document is; the explanation itself is not sent.
-                explain=self._shards > 1,
+                explain=self.shards > 1,
                 filter_path="-hits.hits._explanation",
             )["hits"]["hits"]
             for hit in found:
-                shard = int(hit["_shard"].rpartition("[")[2][:-1]) if self._shards > 1 else 0
+                shard = int(hit["_shard"].rpartition("[")[2][:-1]) if self.shards > 1 else 0
                 yield Hit(hit["_id"], hit["_seq_no"], hit["_primary_term"], hit.get("_source", {}), shard)
             if len(found) < page:
                 return

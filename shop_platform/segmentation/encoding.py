@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shop_platform.progress import track
+from shop_platform.progress import Advance, track
 from shop_platform.resources.elasticsearch import snapshot
 from shop_platform.segmentation.embeddings import (
     PROTOTYPE,
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 #: Texts that are encoded and then stored together; a run that dies loses no more than these.
 _CHUNK = 2_048
+
+
+#: Encodes texts and stores their embeddings, and tells how far it is.
+Store = Callable[["Elasticsearch", Sequence[Text], Advance], None]
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def encode_missing(
     *,
     since: Mark | None = None,
     before: Mapping[str, Any] | None = None,
+    store_texts: Store | None = None,
 ) -> Encoding:
     """Bring the index of embeddings to the search logs: afterwards it holds what they hold, once each.
 
@@ -91,6 +96,7 @@ def encode_missing(
         report: told how far the work is.
         since: how far the search logs were read, by the same encoder and for the same segments.
         before: the record of the run that read them so far.
+        store_texts: what encodes texts and stores their embeddings, where it is not this process.
     """
     name = encoder.model_name
     fresh = ensure_index(client, prefix, name, lambda: encoder.dimensions)
@@ -109,10 +115,7 @@ def encode_missing(
     if missing:
         report(f"Encoding {len(missing):,} of {len(wanted):,} texts with {name}.")
         with track("encoding texts", len(missing), "texts") as advance:
-            for first in range(0, len(missing), _CHUNK):
-                part = missing[first : first + _CHUNK]
-                store(client, prefix, name, part, encoder.encode([text.text for text in part], done=advance))
-                report(f"Encoded {first + len(part):,} of {len(missing):,} texts.")
+            (store_texts or _storing(prefix, encoder, report))(client, missing, advance)
     stale = stored - wanted.keys() if some is None else set()
     remove(client, prefix, name, stale)
     return Encoding(
@@ -125,3 +128,16 @@ def encode_missing(
         all_read=some is None,
         read_to=None if at is None else Mark(*at, total),
     )
+
+
+def _storing(prefix: str, encoder: EncoderResource, report: Callable[[str], None]) -> Store:
+    """By this process, a part after the other."""
+
+    def encode(client: Elasticsearch, texts: Sequence[Text], advance: Advance) -> None:
+        for first in range(0, len(texts), _CHUNK):
+            part = texts[first : first + _CHUNK]
+            vectors = encoder.encode([text.text for text in part], done=advance)
+            store(client, prefix, encoder.model_name, part, vectors)
+            report(f"Encoded {first + len(part):,} of {len(texts):,} texts.")
+
+    return encode
