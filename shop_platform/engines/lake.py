@@ -100,10 +100,10 @@ class Lake:
         return f"{self._root}/{file}"
 
     def url(self, file: str) -> str:
-        """The same for Spark."""
+        """The same for Spark, whose paths know no percent-encoding."""
         if "://" in self.location:
             return f"{self.location.replace('s3://', 's3a://')}/{file}"
-        return Path(self.path(file)).as_uri()
+        return f"file://{self.path(file)}"
 
     def manifest(self) -> Manifest | None:
         """The manifest; None where there is none, or one of another format.

@@ -15,7 +15,7 @@ from shop_platform.retention.definition import Definition
 from shop_platform.retention.summaries import Refreshed, rebuild_retention
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 _HOURS = ["slot", "events", "first_at", "last_at"]
 _USERS = ["user_id", "started_at", "started_on", "breakdown", "active_periods", "revenue", "early_events"]
@@ -55,22 +55,6 @@ def refresh_retention(
             copy_one(connection, lake, file, SEGMENTS)
             spark.read.parquet(lake.url(file)).createOrReplaceTempView("user_segments")
             lives = spark.sql(translate_file("retention/user_periods", definition.parameters()))
-            return _store(connection, lake, lives)
+            return bring_back(connection, lake, lives, sql.Identifier("analytics", "retention_users"), _USERS)
 
     return rebuild_retention(connection, definition, fill, rebuild=rebuild)
-
-
-def _store(connection: Connection, lake: Lake, lives: DataFrame) -> int:
-    """Put the users' rows into `retention_users`; revenue comes as a text, since Parquet has no JSON."""
-    connection.execute("DROP TABLE IF EXISTS pg_temp.lives")
-    connection.execute(
-        "CREATE TEMPORARY TABLE lives (user_id text, started_at timestamptz, started_on date, breakdown text,"
-        " active_periods bigint, revenue text, early_events bigint) ON COMMIT DROP"
-    )
-    users = bring_back(connection, lake, lives, sql.Identifier("pg_temp", "lives"), _USERS)
-    connection.execute(
-        "INSERT INTO analytics.retention_users (user_id, started_at, started_on, breakdown, active_periods, revenue,"
-        " early_events) SELECT user_id, started_at, started_on, breakdown, active_periods, revenue::jsonb, early_events"
-        " FROM pg_temp.lives"
-    )
-    return users

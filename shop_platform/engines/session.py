@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = {
     "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
     # Files are then read as they were written: microseconds, as PostgreSQL keeps them.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # A number that does not fit, or a text that is no number, is an error, as in PostgreSQL.
