@@ -118,11 +118,10 @@ def bring_up(postgres: PostgresResource, connection: Connection, lake: Lake) -> 
     Raises:
         DataError: an event is at infinity, or the copy is damaged.
     """
-    before = lake.manifest()
-    ((identity,),) = connection.execute("SELECT id::text FROM ops.exports").fetchall()
-    kept = {} if before is None or before.id != identity else before.partitions
+    before = new_manifest(connection, lake)
+    kept = before.partitions
     changed = {row[0] for row in connection.execute("SELECT DISTINCT month FROM ops.export_log")}
-    months = _months(connection) if None in changed or not kept else {f"{month:%Y-%m}" for month in changed}
+    months = _months(connection) if None in changed or "events" not in kept else {f"{month:%Y-%m}" for month in changed}
     state = event_state(connection)
     run = uuid.uuid4().hex
     jobs = {("users", "all"): USERS, ("products", "all"): PRODUCTS}
@@ -136,10 +135,21 @@ def bring_up(postgres: PostgresResource, connection: Connection, lake: Lake) -> 
         "products": {"all": written["products", "all"]},
         "events": {key: part for key, part in sorted(events.items()) if part.rows},
     }
-    manifest = Manifest(identity, state.changes, state.last_change, partitions)
+    manifest = Manifest(before.id, state.changes, state.last_change, before.logs, partitions)
     lake.publish(manifest)
     connection.execute("DELETE FROM ops.export_log")
     return manifest
+
+
+def new_manifest(connection: Connection, lake: Lake) -> Manifest:
+    """The manifest that there is, to be changed; an empty one where there is none of this copy.
+
+    Raises:
+        DataError: the copy is damaged.
+    """
+    found = lake.manifest()
+    ((identity,),) = connection.execute("SELECT id::text FROM ops.exports").fetchall()
+    return found if found is not None and found.id == identity else Manifest(identity, 0, 0)
 
 
 def copy_one(connection: Connection, lake: Lake, file: str, table: Table) -> Partition:
@@ -158,7 +168,7 @@ def copy_one(connection: Connection, lake: Lake, file: str, table: Table) -> Par
         for batch in _batches(copy, types):
             writer.write_table(pa.Table.from_batches([batch]).cast(schema))
             rows += batch.num_rows
-    return Partition(file, rows, *_size_and_hash(lake, file))
+    return Partition(file, rows, *size_and_hash(lake, file))
 
 
 def _copy_all(
@@ -241,7 +251,8 @@ def _batches(copy: psycopg.Copy, types: Mapping[str, pa.DataType]) -> Iterator[p
     )
 
 
-def _size_and_hash(lake: Lake, file: str) -> tuple[int, str]:
+def size_and_hash(lake: Lake, file: str) -> tuple[int, str]:
+    """Of a file: its bytes, how many and their SHA-256."""
     digest, size = hashlib.sha256(), 0
     with lake.files.open_input_stream(lake.path(file)) as stream:
         while part := stream.read(_BLOCK):
@@ -253,4 +264,4 @@ def _size_and_hash(lake: Lake, file: str) -> tuple[int, str]:
 def damaged(lake: Lake, manifest: Manifest) -> Sequence[str]:
     """Files whose bytes are not those that were written."""
     parts = [part for parts in manifest.partitions.values() for part in parts.values()]
-    return [part.file for part in parts if _size_and_hash(lake, part.file) != (part.size, part.sha256)]
+    return [part.file for part in parts if size_and_hash(lake, part.file) != (part.size, part.sha256)]

@@ -19,7 +19,7 @@ from shop_platform.errors import DataError, SettingsError
 MANIFEST = "manifest.json"
 
 #: Raised when the files hold something else: all are then written anew.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Manifest:
     Attributes:
         id: of the copy, which `ops.exports` holds too.
         changes, last_change: the state of `ops.event_changes` that the copy was made from.
+        logs: how far the search logs were copied, as `marks.Mark` records it; None where that can't be told.
         partitions: by table and month, such as `events` and `2025-01`; tables without months have one called `all`.
         format: of the files.
     """
@@ -53,6 +54,7 @@ class Manifest:
     id: str
     changes: int
     last_change: int
+    logs: dict[str, Any] | None = None
     partitions: dict[str, dict[str, Partition]] = field(default_factory=dict)
     format: int = FORMAT
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from shop_platform.engines.export import exclusive, prepare
+from shop_platform.engines.lake import Lake
+from shop_platform.engines.logs import TABLE, bring_up_logs
+from shop_platform.engines.tables import read_table
 from shop_platform.engines.workers import add_packed, embed, write_back
-from shop_platform.resources.elasticsearch import snapshot
-from shop_platform.segmentation.encoding import Store
+from shop_platform.resources.elasticsearch import Snapshot, snapshot
+from shop_platform.resources.postgres import WRITER, PostgresResource
+from shop_platform.segmentation.encoding import Engine
+from shop_platform.segmentation.pairs import Scan
 from shop_platform.segmentation.writeback import Choose, Labels, Pass, WriteOnce, all_documents, write_once
 from shop_platform.services.elasticsearch import client_options
 from shop_platform.settings import load_settings
@@ -19,27 +26,53 @@ if TYPE_CHECKING:
 
     from shop_platform.progress import Advance
     from shop_platform.segmentation.embeddings import Text
+    from shop_platform.segmentation.marks import Position
 
-#: Texts of one task, and slices of the documents: enough for workers to share, and little to repeat where one dies.
-_TEXTS, _SLICES = 2_048, 8
+#: Texts of one task at most, tasks for each core at least, and slices of the documents.
+_TEXTS, _TASKS, _SLICES = 2_048, 4, 8
+
+_DISTINCT = "SELECT query, count(*) FROM search_logs GROUP BY query"
 
 
-def storing(spark: SparkSession, prefix: str, model: str) -> Store:
-    """What encodes and stores texts on the workers."""
+def encoding(spark: SparkSession, lake: Lake, postgres: PostgresResource, prefix: str, model: str) -> Engine:
+    """What reads search logs from their copy, and encodes and stores texts on the workers."""
 
-    def store(client: Elasticsearch, texts: Sequence[Text], advance: Advance) -> None:  # noqa: ARG001  as others do
-        rows = [(text.origin, text.text) for text in texts]
-        tasks = max(1, -(-len(rows) // _TEXTS), min(len(rows), spark.sparkContext.defaultParallelism))
-        frame = spark.createDataFrame(rows, "origin string, text string").repartition(tasks)
-        options = client_options(load_settings())
+    def scan(client: Elasticsearch, taken: Snapshot, at: Position | None) -> Scan:
+        with exclusive(postgres):
+            prepare(postgres, lake)
+            with postgres.connect(role=WRITER) as connection:
+                manifest = bring_up_logs(connection, client, lake, taken, at)
+            read_table(spark, lake, manifest, TABLE)
+            found = Scan(documents=manifest.rows(TABLE))
+            for query, documents in spark.sql(_DISTINCT).collect():
+                if query:
+                    found.queries[query] = len(found.queries)
+                else:
+                    found.blank = documents
+        return found
 
-        def task(parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-            return embed(parts, options, prefix, model)
+    return Engine(scan, partial(_store, spark, prefix, model))
 
-        done = frame.mapInPandas(task, "texts bigint").collect()
-        advance(sum(row.texts for row in done))
 
-    return store
+def _store(
+    spark: SparkSession,
+    prefix: str,
+    model: str,
+    client: Elasticsearch,  # noqa: ARG001  the workers have their own
+    texts: Sequence[Text],
+    advance: Advance,
+) -> None:
+    """Encode and store texts on the workers. Each has a few tasks, so that one that dies leaves little to repeat."""
+    rows = [(text.origin, text.text) for text in texts]
+    tasks = max(-(-len(rows) // _TEXTS), min(len(rows), _TASKS * spark.sparkContext.defaultParallelism))
+    frame = spark.createDataFrame(rows, "origin string, text string").repartition(tasks)
+    options = client_options(load_settings())
+
+    def task(parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+        return embed(parts, options, prefix, model)
+
+    done = frame.mapInPandas(task, "texts bigint").collect()
+    advance(sum(row.texts for row in done))
 
 
 def writing(spark: SparkSession) -> WriteOnce:

@@ -22,6 +22,8 @@ _SCHEMAS = {
     "products": "product_id string, name string, category string, price decimal(12, 2)",
     "events": "event_id bigint, user_id string, product_id string, event_type string, timestamp timestamp",
     "user_segments": "user_id string, segment string",
+    "search_logs": "id string, user_id string, search_query string, query string, clicked_product_ids array<string>,"
+    " timestamp timestamp",
 }
 
 

@@ -173,6 +173,16 @@ class Snapshot:
             if hit.seq_no > seq_nos[hit.shard]:
                 yield hit
 
+    def by_month(self, field: str) -> dict[str, int]:
+        """How many documents there are by month in UTC of a field, such as 2025-01; "none" for those without one."""
+        months = {
+            "date_histogram": {"field": field, "calendar_interval": "month", "format": "uuuu-MM", "min_doc_count": 1}
+        }
+        found = self._search(size=0, aggs={"months": months, "none": {"missing": {"field": field}}})
+        counts = {each["key_as_string"]: each["doc_count"] for each in found["aggregations"]["months"]["buckets"]}
+        none = found["aggregations"]["none"]["doc_count"]
+        return counts | ({"none": none} if none else {})
+
     def count(self) -> int:
         """How many documents there are."""
         return int(self._search(size=0, track_total_hits=True)["hits"]["total"]["value"])

@@ -14,7 +14,7 @@ from shop_platform.performance.summaries import Refresh
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.retention.definition import Definition
 from shop_platform.retention.summaries import Refreshed, refresh_retention
-from shop_platform.segmentation.encoding import Store
+from shop_platform.segmentation.encoding import Engine
 from shop_platform.segmentation.writeback import WriteOnce
 from shop_platform.services.account import private_home
 from shop_platform.settings import load_settings
@@ -66,13 +66,13 @@ class EngineResource(ConfigurableResource[Any]):
             self.spark(postgres), self.lake(), postgres, connection, definition, rebuild=rebuild or everybody
         )
 
-    def storing(self, postgres: PostgresResource, prefix: str, model: str) -> Store | None:
-        """What encodes texts and stores their embeddings; None for this process."""
+    def encoding(self, postgres: PostgresResource, prefix: str, model: str) -> Engine | None:
+        """What reads search logs, encodes texts and stores their embeddings; None for this process."""
         if not self.by_spark:
             return None
         from shop_platform.engines import segmentation
 
-        return segmentation.storing(self.spark(postgres), prefix, model)
+        return segmentation.encoding(self.spark(postgres), self.lake(), postgres, prefix, model)
 
     def writing(self, postgres: PostgresResource) -> WriteOnce | None:
         """What writes segments onto documents; None for this process."""

@@ -187,7 +187,7 @@ def search_embeddings(
             lambda text: context.log.info(text),
             since=later(mark_of(before), mark_of(find_record(connection, WRITTEN))) if same else None,
             before=before if same else None,
-            store_texts=engine.storing(postgres, elasticsearch.index_prefix, encoder.model_name),
+            engine=engine.encoding(postgres, elasticsearch.index_prefix, encoder.model_name),
         )
         write_record(connection, "search_embeddings", context.run.run_id, made_with | done.as_record())
     return dg.MaterializeResult(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.progress import Advance, track
-from shop_platform.resources.elasticsearch import snapshot
+from shop_platform.resources.elasticsearch import Snapshot, snapshot
 from shop_platform.segmentation.embeddings import (
     PROTOTYPE,
     SEARCH,
@@ -20,8 +20,8 @@ from shop_platform.segmentation.embeddings import (
     stored_ids,
 )
 from shop_platform.segmentation.logs import ALIAS as LOGS
-from shop_platform.segmentation.marks import Mark, changed_since, history
-from shop_platform.segmentation.pairs import FIELDS, scan_documents
+from shop_platform.segmentation.marks import Mark, Position, changed_since, history
+from shop_platform.segmentation.pairs import FIELDS, Scan, scan_documents
 from shop_platform.segmentation.segments import Segment
 
 if TYPE_CHECKING:
@@ -35,6 +35,20 @@ _CHUNK = 2_048
 
 #: Encodes texts and stores their embeddings, and tells how far it is.
 Store = Callable[["Elasticsearch", Sequence[Text], Advance], None]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What reads and encodes in place of this process.
+
+    Attributes:
+        scan: reads all of a snapshot of the search logs down to how many documents there are, how many of them say
+            nothing, and the distinct queries; told the `history` from before the snapshot.
+        store: encodes texts and stores their embeddings.
+    """
+
+    scan: Callable[[Elasticsearch, Snapshot, Position | None], Scan]
+    store: Store
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,7 @@ def encode_missing(
     *,
     since: Mark | None = None,
     before: Mapping[str, Any] | None = None,
-    store_texts: Store | None = None,
+    engine: Engine | None = None,
 ) -> Encoding:
     """Bring the index of embeddings to the search logs: afterwards it holds what they hold, once each.
 
@@ -96,14 +110,17 @@ def encode_missing(
         report: told how far the work is.
         since: how far the search logs were read, by the same encoder and for the same segments.
         before: the record of the run that read them so far.
-        store_texts: what encodes texts and stores their embeddings, where it is not this process.
+        engine: what reads all documents, encodes texts and stores their embeddings, where it is not this process.
     """
     name = encoder.model_name
     fresh = ensure_index(client, prefix, name, lambda: encoder.dimensions)
     at = history(client, f"{prefix}{LOGS}")
     with snapshot(client, f"{prefix}{LOGS}") as taken:
-        some = None if fresh or before is None else changed_since(taken, since, at, FIELDS)
-        scan = scan_documents(hit.source for hit in (taken.hits(FIELDS) if some is None else some))
+        some = None if fresh or before is None or engine else changed_since(taken, since, at, FIELDS)
+        if engine is not None:
+            scan = engine.scan(client, taken, at)
+        else:
+            scan = scan_documents(hit.source for hit in (taken.hits(FIELDS) if some is None else some))
         total = taken.count()
     texts = {Text(SEARCH, query) for query in scan.queries}
     if some is None:
@@ -115,7 +132,7 @@ def encode_missing(
     if missing:
         report(f"Encoding {len(missing):,} of {len(wanted):,} texts with {name}.")
         with track("encoding texts", len(missing), "texts") as advance:
-            (store_texts or _storing(prefix, encoder, report))(client, missing, advance)
+            (engine.store if engine else _storing(prefix, encoder, report))(client, missing, advance)
     stale = stored - wanted.keys() if some is None else set()
     remove(client, prefix, name, stale)
     return Encoding(

@@ -6,11 +6,18 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pyspark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 _CLASS = Path(pyspark.__file__).parent / "bin" / "spark-class"
 
@@ -60,6 +67,33 @@ class Cluster:
                 env=self._environment, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         return process, told
+
+
+@contextmanager
+def killed_in_the_middle(cluster: Cluster, spark: SparkSession, tasks: int) -> Iterator[None]:
+    """Kill a worker when some tasks of a stage with so many are done and some are not; another takes its place."""
+    over, killed = threading.Event(), list[int]()
+
+    def watch() -> None:
+        tracker = spark.sparkContext.statusTracker()
+        while not over.wait(0.002):
+            for stage in tracker.getActiveStageIds():
+                info = tracker.getStageInfo(stage)
+                if info is not None and info.numTasks == tasks and 1 <= info.numCompletedTasks < tasks - 1:
+                    killed.append(cluster.kill_worker(cluster.workers[-1]))
+                    return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join(60)
+        if killed:
+            cluster.add_worker()
+    assert killed, "no worker was killed in the middle"
+    assert killed[0] >= 2, "the worker had no executor"
 
 
 def _wait(told: Path, pattern: str) -> str:

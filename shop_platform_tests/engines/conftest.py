@@ -26,23 +26,26 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     except ServiceError as error:
         pytest.skip(str(error))
     running = Cluster(tmp_path_factory.mktemp("spark"))
-    try:
-        running.add_worker()
-        running.add_worker()
-        yield running
-    finally:
-        running.stop()
-
-
-@pytest.fixture(scope="session")
-def spark(cluster: Cluster) -> Iterator[SparkSession]:
-    """A session on both workers, with so many partitions that a job lasts long enough to be disturbed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
-        session = open_session(cluster.url, "UTC")
-        session.conf.set("spark.sql.shuffle.partitions", "4")
-        yield session
-        session.stop()
+        try:
+            running.add_worker()
+            running.add_worker()
+            yield running
+        finally:
+            from pyspark.sql import SparkSession
+
+            if session := SparkSession.getActiveSession():
+                session.stop()
+            running.stop()
+
+
+@pytest.fixture
+def spark(cluster: Cluster) -> SparkSession:
+    """The session on both workers, opened where no test has done so, or where an asset has ended it."""
+    session = open_session(cluster.url, "UTC")
+    session.conf.set("spark.sql.shuffle.partitions", "4")
+    return session
 
 
 @pytest.fixture

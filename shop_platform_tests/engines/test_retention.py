@@ -75,6 +75,7 @@ def by_spark(spark: SparkSession, lake: Lake, postgres: PostgresResource, defini
             return refresh_retention(spark, lake, postgres, connection, definition)
 
 
+@pytest.mark.exhaustive
 def test_each_definition_counts_the_same_users_hours_and_cells(
     spark: SparkSession, lake: Lake, postgres: PostgresResource
 ) -> None:

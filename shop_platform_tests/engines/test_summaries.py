@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +14,7 @@ from shop_platform.performance import summaries
 from shop_platform.performance.queries import answer, dashboard_queries
 from shop_platform.performance.summaries import ANALYTICS, SUMMARIES
 from shop_platform.resources.postgres import Connection, PostgresResource
-from shop_platform_tests.engines.cluster import Cluster
+from shop_platform_tests.engines.cluster import Cluster, killed_in_the_middle
 from shop_platform_tests.performance.conftest import RANDOM, TINY
 
 if TYPE_CHECKING:
@@ -104,6 +102,7 @@ def test_summaries_are_those_of_postgres_and_later_changes_too(
     assert unchanged.partitions["events"] == after.partitions["events"]
 
 
+@pytest.mark.exhaustive
 def test_a_worker_that_dies_in_the_middle_changes_no_row(
     cluster: Cluster,
     spark: SparkSession,
@@ -115,31 +114,10 @@ def test_a_worker_that_dies_in_the_middle_changes_no_row(
     # So many tasks that some are done and some are not when the worker goes.
     spark.conf.set("spark.sql.shuffle.partitions", "120")
     spark.conf.set("spark.sql.adaptive.enabled", "false")
-    victim = cluster.workers[-1]
-    killed: list[int] = []
-
-    def kill_in_the_middle() -> None:
-        tracker = spark.sparkContext.statusTracker()
-        while not killed:
-            for stage in tracker.getActiveStageIds():
-                info = tracker.getStageInfo(stage)
-                if info is not None and info.numTasks == 120 and 5 <= info.numCompletedTasks < 100:
-                    killed.append(cluster.kill_worker(victim))
-                    return
-            time.sleep(0.005)
-
-    watcher = threading.Thread(target=kill_in_the_middle)
-    watcher.start()
     try:
-        done = refresh_summaries(spark, lake, postgres)
-        watcher.join(30)
-        assert killed
-        assert killed[0] >= 2, "the worker had no executor"
+        with killed_in_the_middle(cluster, spark, tasks=120):
+            done = refresh_summaries(spark, lake, postgres)
         assert done.published
         assert rows_of(postgres) == by_postgres(postgres)
     finally:
-        killed.append(0)
-        watcher.join(30)
-        spark.conf.set("spark.sql.shuffle.partitions", "4")
         spark.conf.set("spark.sql.adaptive.enabled", "true")
-        cluster.add_worker()
