@@ -140,13 +140,13 @@ class Settings(BaseSettings):
     spark_master: str = Field(
         "local[*]",
         validation_alias="SPARK_MASTER",
-        pattern=r"^(local(\[[^\]]+\])?|(spark|sc|k8s)://.+|yarn)$",
-        description="Where Spark runs: local[*], local[2], spark://host:7077, or sc://host:15002 for Spark Connect.",
+        pattern=r"^(local(\[[^\]]+\])?|spark://.+)$",
+        description="Where Spark runs: local[*], local[2], or spark://host:7077 for a standalone cluster.",
     )
     lake: str | None = Field(
         None,
-        description="Folder or URL that Spark and the platform both reach, for events as Parquet; unset: the folder "
-        "lake of the shop, on this machine.",
+        description="Folder or URL that Spark and the platform both reach, for the copy of the shop as Parquet; unset: "
+        "the folder lake of the shop, on this machine.",
     )
     seed: int = Field(42, ge=0, description="Seed of the synthetic shop and of KMeans.")
     scale: Scale = Field(

@@ -104,6 +104,14 @@ def prepare(postgres: PostgresResource, lake: Lake) -> None:
         connection.execute("INSERT INTO ops.exports VALUES (%s, %s)", [uuid.uuid4(), lake.location])
 
 
+def forget_copy(postgres: PostgresResource) -> None:
+    """Remove the copy, wherever it was made, and note nothing for it any more; the next one is made from the start."""
+    with exclusive(postgres), postgres.connect() as connection:
+        for (location,) in connection.execute("SELECT location FROM ops.exports").fetchall():
+            Lake(location).remove()
+        connection.execute("DELETE FROM ops.exports; DELETE FROM ops.export_log")
+
+
 def bring_up(postgres: PostgresResource, connection: Connection, lake: Lake) -> Manifest:
     """Bring the copy to what the caller's transaction sees, and publish its manifest.
 

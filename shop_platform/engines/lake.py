@@ -83,9 +83,13 @@ class Lake:
         """A folder, which is made when it is missing, or a URL that Arrow has a file system for.
 
         Raises:
-            SettingsError: it is neither.
+            SettingsError: it is neither, or holds credentials.
         """
         self.location = location
+        if "@" in location.partition("://")[2].partition("/")[0]:
+            raise SettingsError(
+                "SHOP_LAKE holds a user or password: leave them out, and give them as that store's clients take them."
+            )
         try:
             if "://" in location:
                 self.files, self._root = fs.FileSystem.from_uri(location)
@@ -137,6 +141,15 @@ class Lake:
             stream.write(json.dumps(asdict(manifest), indent=1).encode())
         self.files.move(beside, self.path(MANIFEST))
         self._tidy(manifest)
+
+    def remove(self) -> None:
+        """Remove the copy, whatever of it there is; the manifest first."""
+        for name in (MANIFEST, "users", "products", "events", "search_logs", "scratch"):
+            found = self.files.get_file_info(self.path(name))
+            if found.type == fs.FileType.Directory:
+                self.files.delete_dir(found.path)
+            elif found.type == fs.FileType.File:
+                self.files.delete_file(found.path)
 
     @contextmanager
     def scratch(self) -> Iterator[str]:

@@ -8,6 +8,7 @@ from psycopg import sql
 
 from shop_platform.engines.export import SEGMENTS, bring_up, copy_one
 from shop_platform.engines.lake import Lake
+from shop_platform.engines.session import naming_failures
 from shop_platform.engines.tables import bring_back, read_table
 from shop_platform.engines.translation import translate_file
 from shop_platform.resources.postgres import Connection, PostgresResource
@@ -21,6 +22,7 @@ _HOURS = ["slot", "events", "first_at", "last_at"]
 _USERS = ["user_id", "started_at", "started_on", "breakdown", "active_periods", "revenue", "early_events"]
 
 
+@naming_failures()
 def refresh_retention(
     spark: SparkSession,
     lake: Lake,
@@ -42,6 +44,7 @@ def refresh_retention(
 
     Raises:
         DataError: the break-down is by no column of users, or makes too many groups.
+        ServiceError: Spark has given up.
     """
 
     def fill(connection: Connection, definition: Definition) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from shop_platform.engines.export import exclusive, prepare
 from shop_platform.engines.lake import Lake
 from shop_platform.engines.logs import TABLE, bring_up_logs
+from shop_platform.engines.session import naming_failures
 from shop_platform.engines.tables import read_table
 from shop_platform.engines.workers import add_packed, embed, write_back
 from shop_platform.resources.elasticsearch import Snapshot, snapshot
@@ -37,6 +38,7 @@ _DISTINCT = "SELECT query, count(*) FROM search_logs GROUP BY query"
 def encoding(spark: SparkSession, lake: Lake, postgres: PostgresResource, prefix: str, model: str) -> Engine:
     """What reads search logs from their copy, and encodes and stores texts on the workers."""
 
+    @naming_failures()
     def scan(client: Elasticsearch, taken: Snapshot, at: Position | None) -> Scan:
         with exclusive(postgres):
             prepare(postgres, lake)
@@ -54,6 +56,7 @@ def encoding(spark: SparkSession, lake: Lake, postgres: PostgresResource, prefix
     return Engine(scan, partial(_store, spark, prefix, model))
 
 
+@naming_failures()
 def _store(
     spark: SparkSession,
     prefix: str,
@@ -78,6 +81,7 @@ def _store(
 def writing(spark: SparkSession) -> WriteOnce:
     """What reads all documents and writes segments on the workers; some documents are written from here."""
 
+    @naming_failures()
     def write(client: Elasticsearch, alias: str, read: Callable[[], Labels], choose: Choose = all_documents) -> Pass:
         if choose is not all_documents:
             return write_once(client, alias, read, choose)

@@ -11,6 +11,7 @@ from psycopg import sql
 from shop_platform.changes import mark_consumed
 from shop_platform.engines.export import bring_up, exclusive, prepare
 from shop_platform.engines.lake import Lake, Manifest
+from shop_platform.engines.session import naming_failures
 from shop_platform.engines.tables import bring_back, read_table
 from shop_platform.engines.translation import translate, translate_file
 from shop_platform.performance.queries import answer, dashboard_queries, rows_fingerprint
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _WEEK = dt.timedelta(days=7)
 
 
+@naming_failures()
 def refresh_summaries(spark: SparkSession, lake: Lake, postgres: PostgresResource, *, rebuild: bool = False) -> Refresh:
     """What `performance.summaries.refresh_summaries` does, with the events counted by Spark.
 
@@ -39,6 +41,7 @@ def refresh_summaries(spark: SparkSession, lake: Lake, postgres: PostgresResourc
 
     Raises:
         DataError: another refresh or copy has held the tables for too long, or the copy is damaged.
+        ServiceError: Spark has given up.
     """
     with exclusive(postgres):
         prepare(postgres, lake)

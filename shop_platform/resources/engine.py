@@ -82,12 +82,23 @@ class EngineResource(ConfigurableResource[Any]):
 
         return segmentation.writing(self.spark(postgres))
 
+    def forget_copy(self, postgres: PostgresResource) -> None:
+        """Remove the copy of the shop that Spark reads, also one from a time when the engine was another."""
+        with postgres.connect() as connection:
+            if connection.execute("SELECT FROM ops.exports").fetchone() is None:
+                return
+        from shop_platform.engines.export import forget_copy
+
+        forget_copy(postgres)
+
     def spark(self, postgres: PostgresResource) -> SparkSession:
         """The session of Spark, opened when first needed, in the shop's time zone."""
         if self._session is None:
-            from shop_platform.engines.session import open_session
+            from shop_platform.engines.session import open_session, require_safe_master
 
-            self._session = open_session(load_settings().spark_master, postgres.time_zone)
+            settings = load_settings()
+            require_safe_master(settings)
+            self._session = open_session(settings.spark_master, postgres.time_zone)
         return self._session
 
     def lake(self) -> Lake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,9 @@ from psycopg import sql
 
 from shop_platform.engines.export import bring_up, exclusive, prepare
 from shop_platform.engines.lake import Lake
+from shop_platform.engines.session import naming_failures
 from shop_platform.engines.summaries import direct_answers, refresh_summaries
+from shop_platform.errors import ModelError, ServiceError
 from shop_platform.performance import summaries
 from shop_platform.performance.queries import answer, dashboard_queries
 from shop_platform.performance.summaries import ANALYTICS, SUMMARIES
@@ -121,3 +124,14 @@ def test_a_worker_that_dies_in_the_middle_changes_no_row(
         assert rows_of(postgres) == by_postgres(postgres)
     finally:
         spark.conf.set("spark.sql.adaptive.enabled", "true")
+
+
+def test_what_a_worker_says_of_its_failure_is_told(spark: SparkSession) -> None:
+    def fail(_: Iterator[Any]) -> Iterator[Any]:
+        raise ModelError("This worker has another model.")
+
+    with (
+        pytest.raises(ServiceError, match=r"Spark gave up a job \(This worker has another model\.\)"),
+        naming_failures(),
+    ):
+        spark.range(1).mapInPandas(fail, "id bigint").collect()
