@@ -50,7 +50,7 @@ def test_a_cluster_on_other_hosts_is_refused_unless_nobody_can_listen(
     require_safe_master(Settings())
 
 
-@pytest.mark.parametrize("master", ["sc://localhost:15002", "yarn", "mesos://x", "local[", ""])
+@pytest.mark.parametrize("master", ["sc://localhost:15002", "yarn", "mesos://x", "local["])
 def test_masters_that_were_never_tried_are_refused(monkeypatch: pytest.MonkeyPatch, master: str) -> None:
     monkeypatch.setenv("SPARK_MASTER", master)
     with pytest.raises(SettingsError, match="SPARK_MASTER"):
