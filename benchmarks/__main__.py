@@ -36,7 +36,7 @@ def main() -> int:
         try:
             return _measure(only, small=arguments.small, results=arguments.json)
         finally:
-            _stop()
+            stop_servers()
 
 
 def _measure(only: set[str], *, small: bool, results: Path) -> int:
@@ -44,7 +44,7 @@ def _measure(only: set[str], *, small: bool, results: Path) -> int:
     from benchmarks.shops import loaded
 
     tiny, middle, large = ("50k", "50k", "500k") if small else ("50k", "5m", "50m")
-    found = harness.conditions(_server())
+    found = harness.conditions(server_settings())
     rows: list[harness.Row] = []
 
     def part(name: str, *, needs: tuple[str, ...] = (), measure: Callable[[], list[harness.Row]]) -> None:
@@ -78,7 +78,8 @@ def _measure(only: set[str], *, small: bool, results: Path) -> int:
     return 0 if small or all(row.met for row in rows) else 1
 
 
-def _server() -> dict[str, str]:
+def server_settings() -> dict[str, str]:
+    """Version and settings of the server that is measured."""
     from benchmarks.shops import database
     from shop_platform.performance.records import SERVER_SETTINGS
 
@@ -90,7 +91,8 @@ def _server() -> dict[str, str]:
     return {"version": str(row[0]).split()[0] if row else "", **dict(settings)}
 
 
-def _stop() -> None:
+def stop_servers() -> None:
+    """End the benchmarks' servers."""
     from shop_platform.services import elasticsearch, postgres
     from shop_platform.settings import Settings
 

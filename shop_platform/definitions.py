@@ -17,6 +17,7 @@ from shop_platform.performance.advice import assets as advice
 from shop_platform.report import assets as report
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
+from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import artefacts as retention_artefacts
@@ -38,6 +39,7 @@ def default_resources() -> dict[str, Any]:
         "postgres": PostgresResource(database=shop.name, time_zone=shop.time_zone),
         "elasticsearch": ElasticsearchResource(index_prefix=shop.index_prefix),
         "encoder": EncoderResource(),
+        "engine": EngineResource(),
         "shop": ShopResource(),
     }
 
@@ -47,7 +49,7 @@ def build_defs(resources: Mapping[str, Any] | None = None) -> dg.Definitions:
 
     Runs execute in one process: a step process costs 4 to 5 s to start, more than most of these assets take.
     """
-    using = resources or default_resources()
+    using = {"engine": EngineResource(), **(resources or default_resources())}
     assets = [
         commerce.commerce,
         performance.baseline_benchmark,

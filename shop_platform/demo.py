@@ -114,6 +114,7 @@ def run_erase(out: Console, talk: Console, err: Console, user: str) -> tuple[dic
             out.print(f"  {place:28}{count:10,} removed", markup=False)
         if erased.before:
             out.print("  Erased before; whatever had come since is gone, too.", markup=False)
+        resources["engine"].forget_copy(postgres)
         defs = build_defs(resources)
         outcome = materialise(talk, defs, [each for each in all_assets(defs) if each not in automation.LABORATORY])
         code = conclude(err, outcome)

@@ -131,6 +131,23 @@ class Settings(BaseSettings):
         description="URL that alerts are posted to, as Slack's JSON: failed runs and checks, stale assets; unset: they "
         "are logged.",
     )
+    engine: Literal["postgres", "spark"] = Field(
+        "postgres",
+        validation_alias="ENGINE",
+        description="What counts events and embeds searches: postgres, or spark (Apache Spark, from the extra "
+        "shop-platform[spark]).",
+    )
+    spark_master: str = Field(
+        "local[*]",
+        validation_alias="SPARK_MASTER",
+        pattern=r"^(local(\[[^\]]+\])?|spark://.+)$",
+        description="Where Spark runs: local[*], local[2], or spark://host:7077 for a standalone cluster.",
+    )
+    lake: str | None = Field(
+        None,
+        description="Folder or URL that Spark and the platform both reach, for the copy of the shop as Parquet; unset: "
+        "the folder lake of the shop, on this machine.",
+    )
     seed: int = Field(42, ge=0, description="Seed of the synthetic shop and of KMeans.")
     scale: Scale = Field(
         "50k",

@@ -42,6 +42,8 @@ HEAVY = (
     "sklearn",
     "scipy",
     "numpy",
+    "pyspark",
+    "py4j",
 )
 
 

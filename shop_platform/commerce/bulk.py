@@ -107,7 +107,8 @@ def unlogged(connection: Connection) -> Iterator[None]:
     _log_rows(connection, "ENABLE")
     connection.execute(
         "DELETE FROM ops.event_log; INSERT INTO ops.event_log (sign) VALUES (0);"
-        "DELETE FROM ops.retention_log; INSERT INTO ops.retention_log DEFAULT VALUES"
+        "DELETE FROM ops.retention_log; INSERT INTO ops.retention_log DEFAULT VALUES;"
+        "INSERT INTO ops.export_log (month) SELECT NULL FROM ops.exports"
     )
 
 

@@ -13,8 +13,9 @@ from shop_platform.performance.queries import Query, measured_queries
 from shop_platform.performance.records import Measured, Provenance, as_baseline, as_indexed
 from shop_platform.performance.rounds import interleaved
 from shop_platform.performance.sampling import WEEKS, compare_weeks
-from shop_platform.performance.summaries import ask_for_rebuild, refresh_summaries
+from shop_platform.performance.summaries import ask_for_rebuild
 from shop_platform.records import read_record, write_record
+from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import READER, WRITER, PostgresResource
 from shop_platform.settings import load_settings
 from shop_platform.verifying import verifies_everything
@@ -222,9 +223,11 @@ def index_effects(context: dg.AssetExecutionContext, postgres: PostgresResource)
     description="Exact summary tables in schema analytics that answer the dashboard's two queries. A refresh takes in "
     "what has changed; it gives what building them anew gives.",
 )
-def activity_summaries(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
+def activity_summaries(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, engine: EngineResource
+) -> Materialized:
     """Refresh the live summary tables; readers see the old rows or the new ones."""
-    done = refresh_summaries(postgres)
+    done = engine.refresh_summaries(postgres)
     if done.rebuilt:
         context.log.info("Built anew: %s.", done.rebuilt)
     how_many = None if verifies_everything(context.run) else WEEKS

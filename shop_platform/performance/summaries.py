@@ -85,15 +85,15 @@ def refresh_summaries(postgres: PostgresResource, *, rebuild: bool = False, lock
     Raises:
         DataError: another refresh has held the tables for longer than `lock_timeout`.
     """
-    with _one_writer(postgres, lock_timeout) as (connection, state):
-        reason = "asked for" if rebuild else _reason_to_rebuild(connection)
+    with one_writer(postgres, lock_timeout) as (connection, state):
+        reason = "asked for" if rebuild else reason_to_rebuild(connection)
         done = _rebuild(connection, reason) if reason else _apply_or_rebuild(connection)
         if done.published:
             mark_consumed(connection, CONSUMER, state)
         else:
             connection.rollback()
     if done.published:
-        _vacuum(postgres, done)
+        vacuum(postgres, done)
     return done
 
 
@@ -104,7 +104,7 @@ def ask_for_rebuild(connection: Connection) -> None:
 
 
 @contextmanager
-def _one_writer(postgres: PostgresResource, lock_timeout: str) -> Iterator[tuple[Connection, EventState]]:
+def one_writer(postgres: PostgresResource, lock_timeout: str) -> Iterator[tuple[Connection, EventState]]:
     """A REPEATABLE READ transaction that holds off other writers of the summaries, and the events' state in it.
 
     Locks tables, not an advisory key: LOCK TABLE takes no snapshot, so that in REPEATABLE READ the one that has
@@ -127,7 +127,13 @@ def _one_writer(postgres: PostgresResource, lock_timeout: str) -> Iterator[tuple
         yield connection, event_state(connection)
 
 
-def _reason_to_rebuild(connection: Connection) -> str | None:
+def reason_to_rebuild(connection: Connection, *, share: float = REBUILD_SHARE) -> str | None:
+    """Why the summaries can't be brought up by what changed since, in the caller's snapshot; None where they can.
+
+    Args:
+        connection: in a transaction.
+        share: with more changes than this share of the events, building anew is quicker.
+    """
     row = connection.execute(
         "SELECT (SELECT time_zone FROM ops.summary_basis), current_setting('TimeZone'),"
         " EXISTS (SELECT FROM ops.event_log WHERE sign = 0), (SELECT count(*) FROM ops.event_log),"
@@ -143,7 +149,7 @@ def _reason_to_rebuild(connection: Connection) -> str | None:
     if built_in != time_zone:
         return f"the time zone was {built_in}"
     # An estimate, -1 in a table never analysed: what it decides changes the time, not the result.
-    return "much of the shop has changed" if changes > max(1_000, REBUILD_SHARE * events) else None
+    return "much of the shop has changed" if changes > max(1_000, share * events) else None
 
 
 def _apply_or_rebuild(connection: Connection) -> Refresh:
@@ -167,7 +173,7 @@ def _apply(connection: Connection) -> Refresh:
     connection.execute("ANALYZE taken; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
     for file in sqlfiles.list_sql("refresh"):
         connection.execute(file.text)
-    rows, counted = _counts(connection)
+    rows, counted = counts(connection)
     return Refresh(rebuilt=None, event_changes=changes, rows=rows, counted=counted)
 
 
@@ -181,7 +187,7 @@ def _rebuild(connection: Connection, reason: str) -> Refresh:
         == rows_fingerprint(answer(connection, query.from_summary))
         for query in dashboard_queries()
     }
-    rows, counted = _counts(connection)
+    rows, counted = counts(connection)
     purchases = _one(connection, "SELECT count(*) FROM events WHERE event_type = 'purchased'")
     events = _one(connection, "SELECT count(*) FROM events")
     counted |= {
@@ -194,7 +200,7 @@ def _rebuild(connection: Connection, reason: str) -> Refresh:
     return Refresh(rebuilt=reason, event_changes=0, rows=rows, equal=equal, counted=counted)
 
 
-def _counts(connection: Connection) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
+def counts(connection: Connection) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
     """Rows by summary table, and what must be the same in two of them.
 
     Counts no table that grows with the users: the rows of `weekly_activity` are the active users of all weeks.
@@ -214,7 +220,7 @@ def _one(connection: Connection, query: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def _vacuum(postgres: PostgresResource, done: Refresh) -> None:
+def vacuum(postgres: PostgresResource, done: Refresh) -> None:
     """Take away the dead rows that a refresh leaves, after a rebuild those of all summaries; and the log of changes."""
     prune_changes(postgres)
     with postgres.connect(autocommit=True) as connection:

@@ -99,6 +99,7 @@ def _arrow_schema(table: sql.Identifier, types: dict[str, str]) -> pa.Schema:
         **dict.fromkeys((*_TEXT, "jsonb"), pa.string()),
         "bigint": pa.int64(),
         "boolean": pa.bool_(),
+        "date": pa.date32(),
         "timestamp with time zone": pa.timestamp("us", "UTC"),
     }
     fields = []

@@ -137,12 +137,23 @@ class Snapshot:
     def __init__(self, client: Elasticsearch, point: str, shards: int = 1) -> None:
         self._client = client
         self.point = point
-        self._shards = shards
+        self.shards = shards
 
     def hits(
-        self, fields: Sequence[str], *, query: Mapping[str, Any] | None = None, page: int = 2_000
+        self,
+        fields: Sequence[str],
+        *,
+        query: Mapping[str, Any] | None = None,
+        page: int = 2_000,
+        part: tuple[int, int] | None = None,
     ) -> Iterator[Hit]:
         """All documents, each once, with the given fields; holds one page of them in memory.
+
+        Args:
+            fields: of the documents.
+            query: which documents; None for all.
+            page: how many are asked for at a time.
+            part: number of a slice, from 0, and how many there are: each document is in one of them.
 
         Raises:
             LostSnapshotError: a part of the snapshot is gone; never are the documents of the rest taken for all.
@@ -152,6 +163,7 @@ class Snapshot:
         while True:
             found = self._search(
                 query=query,
+                slice=None if part is None else {"id": part[0], "max": part[1]},
                 size=page,
                 sort=["_shard_doc"],
                 search_after=after,
@@ -159,11 +171,11 @@ class Snapshot:
                 seq_no_primary_term=True,
                 track_total_hits=False,
                 # Only with an explanation is it told on which shard a document is; the explanation itself is not sent.
-                explain=self._shards > 1,
+                explain=self.shards > 1,
                 filter_path="-hits.hits._explanation",
             )["hits"]["hits"]
             for hit in found:
-                shard = int(hit["_shard"].rpartition("[")[2][:-1]) if self._shards > 1 else 0
+                shard = int(hit["_shard"].rpartition("[")[2][:-1]) if self.shards > 1 else 0
                 yield Hit(hit["_id"], hit["_seq_no"], hit["_primary_term"], hit.get("_source", {}), shard)
             if len(found) < page:
                 return
@@ -174,6 +186,16 @@ class Snapshot:
         for hit in self.hits(fields, query={"range": {"_seq_no": {"gt": min(seq_nos)}}}):
             if hit.seq_no > seq_nos[hit.shard]:
                 yield hit
+
+    def by_month(self, field: str) -> dict[str, int]:
+        """How many documents there are by month in UTC of a field, such as 2025-01; "none" for those without one."""
+        months = {
+            "date_histogram": {"field": field, "calendar_interval": "month", "format": "uuuu-MM", "min_doc_count": 1}
+        }
+        found = self._search(size=0, aggs={"months": months, "none": {"missing": {"field": field}}})
+        counts = {each["key_as_string"]: each["doc_count"] for each in found["aggregations"]["months"]["buckets"]}
+        none = found["aggregations"]["none"]["doc_count"]
+        return counts | ({"none": none} if none else {})
 
     def count(self) -> int:
         """How many documents there are."""

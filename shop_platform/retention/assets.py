@@ -1,19 +1,21 @@
 """The asset `cohort_retention`: the matrix, counted and published."""
 
 import datetime as dt
+from functools import partial
 
 import dagster as dg
 
 from shop_platform.changes import event_state, mark_consumed, prune_changes
 from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.records import write_record
+from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
 from shop_platform.retention import checks
 from shop_platform.retention.cells import Cell, make_cell, pool, problems
 from shop_platform.retention.counting import Basis, lock_matrix, publish, read_basis
 from shop_platform.retention.definition import Definition
 from shop_platform.retention.differences import differences, sentence
-from shop_platform.retention.summaries import Refreshed, count_from_summaries, refresh_retention
+from shop_platform.retention.summaries import Refreshed, count_from_summaries
 from shop_platform.settings import load_settings
 from shop_platform.verifying import verifies_everything
 
@@ -85,17 +87,22 @@ def define_cohort_retention(*, by_segment: bool) -> dg.AssetsDefinition:
     )(_cohort_retention)
 
 
-def _cohort_retention(context: dg.AssetExecutionContext, postgres: PostgresResource) -> Materialized:
+def _cohort_retention(
+    context: dg.AssetExecutionContext, postgres: PostgresResource, engine: EngineResource
+) -> Materialized:
     """Take in what has changed and put the cells in place of those before, unless they contradict the definition."""
     definition = Definition.of(load_settings(), postgres.time_zone)
-    with postgres.connect(role=WRITER) as connection:
+    with engine.counting(postgres), postgres.connect(role=WRITER) as connection:
         lock_matrix(connection)
         state = event_state(connection)
-        refreshed, cells, basis, found = _count(connection, definition, everybody=verifies_everything(context.run))
+        refresh = partial(engine.refresh_retention, postgres, connection, definition)
+        refreshed, cells, basis, found = _count(
+            connection, definition, refresh(everybody=verifies_everything(context.run))
+        )
         disagreed = not refreshed.equal
         if (found or disagreed) and refreshed.rebuilt is None:
             context.log.warning("The summaries do not agree with the events: they are built anew.")
-            refreshed, cells, basis, found = _count(connection, definition, rebuild=True)
+            refreshed, cells, basis, found = _count(connection, definition, refresh(rebuild=True))
             # What building anew does not mend is no fault of the summaries.
             disagreed = disagreed or not found or not refreshed.equal
         if not refreshed.equal:
@@ -151,10 +158,9 @@ cohort_retention = define_cohort_retention(by_segment=False)
 
 
 def _count(
-    connection: Connection, definition: Definition, *, rebuild: bool = False, everybody: bool = False
+    connection: Connection, definition: Definition, refreshed: Refreshed
 ) -> tuple[Refreshed, list[Cell], Basis, list[str]]:
-    """Refresh the summaries and count; with what contradicts the definition."""
-    refreshed = refresh_retention(connection, definition, rebuild=rebuild, everybody=everybody)
+    """Count from the refreshed summaries; with what contradicts the definition."""
     cells = [make_cell(counts) for counts in count_from_summaries(connection, definition)]
     basis = read_basis(connection, definition)
     return refreshed, cells, basis, problems(cells, basis.cohort_users, definition.periods)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import psycopg
@@ -39,6 +40,16 @@ class Refreshed:
     compared: int
 
 
+#: Fills `recorded_hours` and `retention_users`, which are empty, from all events; returns the number of users.
+Fill = Callable[[Connection, Definition], int]
+
+
+def fill_from_events(connection: Connection, definition: Definition) -> int:
+    """By PostgreSQL."""
+    connection.execute(_text("retention/recorded_hours"))
+    return connection.execute(_text("retention/build_users"), definition.parameters()).rowcount
+
+
 def refresh_retention(
     connection: Connection, definition: Definition, *, rebuild: bool = False, everybody: bool = False
 ) -> Refreshed:
@@ -60,21 +71,52 @@ def refresh_retention(
     Raises:
         DataError: the break-down is by no column of users, or makes too many groups.
     """
-    _require_breakdown(connection, definition)
-    connection.execute("SET LOCAL search_path TO public, analytics")
+    _begin(connection, definition)
     reason = "asked for" if rebuild else _reason_to_rebuild(connection, definition)
     done = (
-        _rebuild(connection, definition, reason)
+        _rebuild(connection, definition, reason, fill_from_events)
         if reason
         else _apply_or_rebuild(connection, definition, "everybody" if everybody else "sample")
     )
+    _require_few_groups(connection, definition)
+    return done
+
+
+def rebuild_retention(
+    connection: Connection, definition: Definition, fill: Fill, *, rebuild: bool = False
+) -> Refreshed:
+    """The same by an engine that counts all users at once; does nothing where nothing has changed.
+
+    Args:
+        connection: as for `refresh_retention`.
+        definition: how retention is counted.
+        fill: what counts the users.
+        rebuild: count also where nothing has changed.
+
+    Raises:
+        DataError: as `refresh_retention`.
+    """
+    _begin(connection, definition)
+    reason = "asked for" if rebuild else _reason_to_rebuild(connection, definition)
+    if reason is None and _one(connection, "SELECT count(*) FROM ops.retention_log") == 0:
+        return Refreshed(rebuilt=None, users_recounted=0, equal=True, compared=0)
+    done = _rebuild(connection, definition, reason or "events have changed", fill)
+    _require_few_groups(connection, definition)
+    return done
+
+
+def _begin(connection: Connection, definition: Definition) -> None:
+    _require_breakdown(connection, definition)
+    connection.execute("SET LOCAL search_path TO public, analytics")
+
+
+def _require_few_groups(connection: Connection, definition: Definition) -> None:
     groups = _one(connection, "SELECT count(DISTINCT breakdown) FROM analytics.retention_days")
     if groups > MOST_GROUPS:
         raise DataError(
             f"SHOP_RETENTION_BREAKDOWN={definition.breakdown} makes {groups:,} groups of users, and no more than "
             f"{MOST_GROUPS} can be told apart: choose a column with fewer values."
         )
-    return done
 
 
 def count_directly(connection: Connection, definition: Definition) -> list[Counts]:
@@ -122,14 +164,14 @@ def _reason_to_rebuild(connection: Connection, definition: Definition) -> str | 
     return "much of the shop has changed" if touched > max(_REBUILD_USERS, _REBUILD_SHARE * users) else None
 
 
-def _rebuild(connection: Connection, definition: Definition, reason: str) -> Refreshed:
+def _rebuild(connection: Connection, definition: Definition, reason: str, fill: Fill) -> Refreshed:
     parameters = definition.parameters()
     connection.execute(
         "DELETE FROM ops.retention_log; DELETE FROM ops.retention_basis;"
-        "DELETE FROM analytics.retention_users; DELETE FROM analytics.retention_days"
+        "DELETE FROM analytics.retention_users; DELETE FROM analytics.retention_days;"
+        "DELETE FROM analytics.recorded_hours"
     )
-    connection.execute(_text("retention/recorded_hours"))
-    users = connection.execute(_text("retention/build_users"), parameters).rowcount
+    users = fill(connection, definition)
     connection.execute(_text("retention/build_days"), parameters)
     connection.execute("INSERT INTO ops.retention_basis (definition) VALUES (%s)", [Jsonb(definition.summarised())])
     # The users' rows are new from the events: what is compared is what was made of them.
@@ -146,7 +188,7 @@ def _apply_or_rebuild(connection: Connection, definition: Definition, whom: str)
             return _apply(connection, definition, whom)
     except psycopg.errors.CheckViolation:
         # More was taken away than there was: the summaries were changed by hand, or triggers were switched off.
-        return _rebuild(connection, definition, "the summaries did not fit the changes noted since")
+        return _rebuild(connection, definition, "the summaries did not fit the changes noted since", fill_from_events)
 
 
 def _apply(connection: Connection, definition: Definition, whom: str) -> Refreshed:

@@ -14,6 +14,7 @@ from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_re
 from shop_platform.records import find_record, write_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
 from shop_platform.resources.encoder import EncoderResource
+from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import WRITER, PostgresResource, as_role, clock
 from shop_platform.resources.shop import ShopResource
 from shop_platform.segmentation import checks, embeddings, logs, orphans
@@ -169,6 +170,7 @@ def search_embeddings(
     postgres: PostgresResource,
     elasticsearch: ElasticsearchResource,
     encoder: EncoderResource,
+    engine: EngineResource,
 ) -> Materialized:
     """Encode the queries that have no embedding yet."""
     segments = load_segments()
@@ -186,6 +188,7 @@ def search_embeddings(
             lambda text: context.log.info(text),
             since=later(mark_of(before), mark_of(find_record(connection, WRITTEN))) if same else None,
             before=before if same else None,
+            engine=engine.encoding(postgres, elasticsearch.index_prefix, encoder.model_name),
         )
         write_record(connection, "search_embeddings", context.run.run_id, made_with | done.as_record())
     return dg.MaterializeResult(
@@ -284,13 +287,14 @@ def segmented_user_logs(
     postgres: PostgresResource,
     elasticsearch: ElasticsearchResource,
     encoder: EncoderResource,
+    engine: EngineResource,
 ) -> Materialized:
     """Write the segments onto the documents that carry another one, and read all of them back."""
     names = [segment.name for segment in load_segments()]
     with elasticsearch.client() as client:
         done = label_documents(
             client, partial(postgres.connect, role=WRITER), elasticsearch.index_prefix, encoder.model_name, names,
-            everything=verifies_everything(context.run),
+            everything=verifies_everything(context.run), write=engine.writing(postgres),
         )  # fmt: skip
     updated, conflicts, gone = (
         sum(getattr(each, name) for each in done.passes) for name in ("updated", "conflicts", "gone")

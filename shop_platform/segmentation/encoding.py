@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shop_platform.progress import track
-from shop_platform.resources.elasticsearch import snapshot
+from shop_platform.progress import Advance, track
+from shop_platform.resources.elasticsearch import Snapshot, snapshot
 from shop_platform.segmentation.embeddings import (
     PROTOTYPE,
     SEARCH,
@@ -20,8 +20,8 @@ from shop_platform.segmentation.embeddings import (
     stored_ids,
 )
 from shop_platform.segmentation.logs import ALIAS as LOGS
-from shop_platform.segmentation.marks import Mark, changed_since, history
-from shop_platform.segmentation.pairs import FIELDS, scan_documents
+from shop_platform.segmentation.marks import Mark, Position, changed_since, history
+from shop_platform.segmentation.pairs import FIELDS, Scan, scan_documents
 from shop_platform.segmentation.segments import Segment
 
 if TYPE_CHECKING:
@@ -31,6 +31,24 @@ if TYPE_CHECKING:
 
 #: Texts that are encoded and then stored together; a run that dies loses no more than these.
 _CHUNK = 2_048
+
+
+#: Encodes texts and stores their embeddings, and tells how far it is.
+Store = Callable[["Elasticsearch", Sequence[Text], Advance], None]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What reads and encodes in place of this process.
+
+    Attributes:
+        scan: reads all of a snapshot of the search logs down to how many documents there are, how many of them say
+            nothing, and the distinct queries; told the `history` from before the snapshot.
+        store: encodes texts and stores their embeddings.
+    """
+
+    scan: Callable[[Elasticsearch, Snapshot, Position | None], Scan]
+    store: Store
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,7 @@ def encode_missing(
     *,
     since: Mark | None = None,
     before: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
 ) -> Encoding:
     """Bring the index of embeddings to the search logs: afterwards it holds what they hold, once each.
 
@@ -91,13 +110,17 @@ def encode_missing(
         report: told how far the work is.
         since: how far the search logs were read, by the same encoder and for the same segments.
         before: the record of the run that read them so far.
+        engine: what reads all documents, encodes texts and stores their embeddings, where it is not this process.
     """
     name = encoder.model_name
     fresh = ensure_index(client, prefix, name, lambda: encoder.dimensions)
     at = history(client, f"{prefix}{LOGS}")
     with snapshot(client, f"{prefix}{LOGS}") as taken:
-        some = None if fresh or before is None else changed_since(taken, since, at, FIELDS)
-        scan = scan_documents(hit.source for hit in (taken.hits(FIELDS) if some is None else some))
+        some = None if fresh or before is None or engine else changed_since(taken, since, at, FIELDS)
+        if engine is not None:
+            scan = engine.scan(client, taken, at)
+        else:
+            scan = scan_documents(hit.source for hit in (taken.hits(FIELDS) if some is None else some))
         total = taken.count()
     texts = {Text(SEARCH, query) for query in scan.queries}
     if some is None:
@@ -109,10 +132,7 @@ def encode_missing(
     if missing:
         report(f"Encoding {len(missing):,} of {len(wanted):,} texts with {name}.")
         with track("encoding texts", len(missing), "texts") as advance:
-            for first in range(0, len(missing), _CHUNK):
-                part = missing[first : first + _CHUNK]
-                store(client, prefix, name, part, encoder.encode([text.text for text in part], done=advance))
-                report(f"Encoded {first + len(part):,} of {len(missing):,} texts.")
+            (engine.store if engine else _storing(prefix, encoder, report))(client, missing, advance)
     stale = stored - wanted.keys() if some is None else set()
     remove(client, prefix, name, stale)
     return Encoding(
@@ -125,3 +145,16 @@ def encode_missing(
         all_read=some is None,
         read_to=None if at is None else Mark(*at, total),
     )
+
+
+def _storing(prefix: str, encoder: EncoderResource, report: Callable[[str], None]) -> Store:
+    """By this process, a part after the other."""
+
+    def encode(client: Elasticsearch, texts: Sequence[Text], advance: Advance) -> None:
+        for first in range(0, len(texts), _CHUNK):
+            part = texts[first : first + _CHUNK]
+            vectors = encoder.encode([text.text for text in part], done=advance)
+            store(client, prefix, encoder.model_name, part, vectors)
+            report(f"Encoded {first + len(part):,} of {len(texts):,} texts.")
+
+    return encode

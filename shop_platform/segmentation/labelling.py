@@ -25,6 +25,7 @@ from shop_platform.segmentation.writeback import (
     Choose,
     Labels,
     Pass,
+    WriteOnce,
     all_documents,
     segment_counts,
     settled_mark,
@@ -67,11 +68,12 @@ def label_documents(
     names: Sequence[str],
     *,
     everything: bool = False,
+    write: WriteOnce | None = None,
 ) -> Labelled:
     """Bring documents to their searchers' segments: only those that changed since the last time, where that is enough.
 
     It is not where all users were told anew since, where somebody deleted documents meanwhile, or where `everything`
-    is to be looked at.
+    is to be looked at. `write` is what reads and writes documents, where it is not this process.
 
     Raises:
         DataError: no users were segmented yet, or the search logs are missing.
@@ -99,7 +101,7 @@ def label_documents(
                 lambda query: Text(SEARCH, query).id(encoder_name),
             )
 
-    passes = write_segments(client, alias, read, choose)
+    passes = write_segments(client, alias, read, choose, write)
     found = segment_counts(client, alias)
     mark = settled_mark(passes, base)
     with connect() as connection:

@@ -104,13 +104,21 @@ class Pass:
 Choose = Callable[[Snapshot], Iterable[Hit]]
 
 
+#: Reads documents once and writes the segment of those that carry another one; `write_once`, or an engine's own.
+WriteOnce = Callable[["Elasticsearch", str, Callable[[], Labels], Choose], Pass]
+
+
 def all_documents(taken: Snapshot) -> Iterator[Hit]:
     """Every document."""
     return taken.hits(FIELDS)
 
 
 def write_segments(
-    client: Elasticsearch, alias: str, read: Callable[[], Labels], choose: Choose = all_documents
+    client: Elasticsearch,
+    alias: str,
+    read: Callable[[], Labels],
+    choose: Choose = all_documents,
+    write: WriteOnce | None = None,
 ) -> list[Pass]:
     """Bring documents to their searchers' segments; returns the passes that it took.
 
@@ -124,7 +132,7 @@ def write_segments(
     )
     passes: list[Pass] = []
     while len(passes) < PASSES and not (passes and passes[-1].settled):
-        passes.append(write_once(client, alias, read, choose))
+        passes.append((write or write_once)(client, alias, read, choose))
     return passes
 
 
@@ -142,30 +150,41 @@ def write_once(client: Elasticsearch, alias: str, read: Callable[[], Labels], ch
         labels = read()
         done.total = taken.count()
 
-        shard_of: dict[str, int] = {}
-
-        def actions(advance: Advance) -> Iterator[dict[str, Any]]:
-            for hit in _until_lost(choose(taken), done):
-                done.documents += 1
-                if done.documents % TOLD_EVERY == 0:
-                    advance(TOLD_EVERY)
-                fields = labels.of(hit.source)
-                if fields is None:
-                    done.waiting += 1
-                    continue
-                done.segments[str(fields["segment"])] += 1
-                if _carries(hit.source, fields):
-                    done.correct += 1
-                    continue
-                shard_of[hit.id] = hit.shard
-                guard = {"if_seq_no": hit.seq_no, "if_primary_term": hit.primary_term}
-                yield {"_op_type": "update", "_id": hit.id, **guard, "_source": {"doc": fields}}
-
         # Of some documents it is not known how many they are.
         with track("writing segments", done.total if choose is all_documents else None, "documents") as advance:
-            for written in write_bulk(client, alias, actions(advance)):
-                _note(done, written, shard_of.pop(written.id), alias)
+            write_hits(client, alias, labels, choose(taken), done, advance)
     return done
+
+
+def write_hits(
+    client: Elasticsearch, alias: str, labels: Labels, hits: Iterable[Hit], done: Pass, advance: Advance
+) -> None:
+    """Write the segment of those documents that carry another one, unless they changed since; notes it in `done`.
+
+    Raises:
+        DataError: the alias is missing, or Elasticsearch refuses a segment.
+    """
+    shard_of: dict[str, int] = {}
+
+    def actions() -> Iterator[dict[str, Any]]:
+        for hit in _until_lost(hits, done):
+            done.documents += 1
+            if done.documents % TOLD_EVERY == 0:
+                advance(TOLD_EVERY)
+            fields = labels.of(hit.source)
+            if fields is None:
+                done.waiting += 1
+                continue
+            done.segments[str(fields["segment"])] += 1
+            if _carries(hit.source, fields):
+                done.correct += 1
+                continue
+            shard_of[hit.id] = hit.shard
+            guard = {"if_seq_no": hit.seq_no, "if_primary_term": hit.primary_term}
+            yield {"_op_type": "update", "_id": hit.id, **guard, "_source": {"doc": fields}}
+
+    for written in write_bulk(client, alias, actions()):
+        _note(done, written, shard_of.pop(written.id), alias)
 
 
 def _until_lost(hits: Iterable[Hit], done: Pass) -> Iterator[Hit]:

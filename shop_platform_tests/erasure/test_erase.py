@@ -17,12 +17,15 @@ from shop_platform import automation
 from shop_platform.cli import run
 from shop_platform.definitions import build_defs
 from shop_platform.demo import materialise
+from shop_platform.engines.lake import Lake
 from shop_platform.performance.laboratory import COPY, LABORATORY_LOCK, create_schema
+from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.runs import Outcome
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 from shop_platform.sources.pseudonyms import Pseudonymised
+from shop_platform_tests.engines.test_export import export
 from shop_platform_tests.small import SMALL
 
 USER, MAIL = "u0003", "somebody.to.forget@example.org"
@@ -100,7 +103,7 @@ def leave_traces(shop: dict[str, str], client: Elasticsearch) -> None:
 
 @pytest.mark.fault
 def test_the_person_goes_and_nobody_else_and_no_load_brings_them_back(
-    shop: dict[str, str], client: Elasticsearch, capsys: pytest.CaptureFixture[str]
+    shop: dict[str, str], client: Elasticsearch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     leave_traces(shop, client)
     make()
@@ -110,8 +113,14 @@ def test_the_person_goes_and_nobody_else_and_no_load_brings_them_back(
     unique = {"match_phrase": {"query": "a query that nobody else has made"}}
     assert client.count(index="search_embeddings", query=unique)["count"] == 1
 
+    # A copy for Spark, from before the engine was changed back.
+    export(PostgresResource(), Lake(str(tmp_path / "lake")))
+    assert list(tmp_path.rglob("*.parquet"))
+
     capsys.readouterr()
     assert run(["erase", USER, "--yes", "--json"]) == 0
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert ask(shop, "SELECT (SELECT count(*) FROM ops.exports), (SELECT count(*) FROM ops.export_log)") == [(0, 0)]
     told = json.loads(capsys.readouterr().out)
     assert told["removed"]["events"] == events
     assert told["removed"]["user_logs"] == logs

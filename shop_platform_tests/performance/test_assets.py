@@ -13,6 +13,7 @@ from shop_platform.errors import MeasurementError
 from shop_platform.performance import assets
 from shop_platform.performance.laboratory import laboratory
 from shop_platform.records import read_record, write_record
+from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform_tests.performance import examples
 from shop_platform_tests.performance.conftest import live_state, schemas
@@ -28,7 +29,10 @@ ROOM = [
 
 def materialise(postgres: PostgresResource, *names: str, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        ROOM, resources={"postgres": postgres}, selection=list(names) or None, raise_on_error=raise_on_error
+        ROOM,
+        resources={"postgres": postgres, "engine": EngineResource()},
+        selection=list(names) or None,
+        raise_on_error=raise_on_error,
     )
 
 

@@ -95,6 +95,10 @@ ROWS = {
     "009": """
         INSERT INTO ops.erasures (digest, removed) VALUES (sha256('somebody'), '{"users": 1}');
     """,
+    "015": """
+        INSERT INTO ops.exports VALUES ('5f2b0e2c-6a6f-4d0c-9a0b-0d6a3a1c9b11', 'lake');
+        INSERT INTO ops.export_log VALUES ('2025-04-01');
+    """,
 }  # fmt: skip
 
 #: Tables whose rows a migration drops on purpose, by its number: what is derived is made again.

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from shop_platform.pictures import read_facts
+from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.retention import artefacts
@@ -49,7 +50,9 @@ def folder(postgres: PostgresResource, home: Path, monkeypatch: pytest.MonkeyPat
 def run(postgres: PostgresResource) -> dg.ExecuteInProcessResult:
     """Count the matrix, then draw and write it."""
     counted = define_cohort_retention(by_segment=False)
-    return dg.materialize([counted, *SHOWN], resources={"postgres": postgres, "shop": ShopResource()})
+    return dg.materialize(
+        [counted, *SHOWN], resources={"postgres": postgres, "shop": ShopResource(), "engine": EngineResource()}
+    )
 
 
 def test_every_picture_and_file_of_the_matrix_is_written_whole(postgres: PostgresResource, folder: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from shop_platform.changes import consumed_state, event_state
 from shop_platform.errors import DataError, SettingsError
 from shop_platform.records import read_record
+from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform.retention import assets
 from shop_platform.retention.cells import Cell, Counts, make_cell
@@ -136,7 +137,10 @@ def test_a_week_that_lies_in_the_future_is_empty_not_zero(postgres: PostgresReso
 
 def run(postgres: PostgresResource, tags: Mapping[str, str] | None = None) -> dg.ExecuteInProcessResult:
     return dg.materialize(
-        [assets.cohort_retention], resources={"postgres": postgres}, raise_on_error=False, tags=dict(tags or {})
+        [assets.cohort_retention],
+        resources={"postgres": postgres, "engine": EngineResource()},
+        raise_on_error=False,
+        tags=dict(tags or {}),
     )
 
 

@@ -18,6 +18,7 @@ from shop_platform.errors import DataError
 from shop_platform.records import read_record
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
+from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.segmentation import assets
@@ -53,7 +54,7 @@ class Room:
     """The room's assets over the test's servers."""
 
     def __init__(self, **resources: object) -> None:
-        self.resources = resources
+        self.resources = {"engine": EngineResource(), **resources}
 
     def run(
         self, *chosen: dg.AssetsDefinition, tags: Mapping[str, str] | None = None, raise_on_error: bool = True

@@ -1,0 +1,108 @@
+"""Opens and closes the session of Spark by which this process asks."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from shop_platform.engines.java import require_java
+from shop_platform.errors import ServiceError, SettingsError, UnsafeConnectionError
+from shop_platform.hosts import OR_ALLOW, is_this_machine
+from shop_platform.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+#: An error of the platform's in the traceback that Spark brings back from a worker.
+_OURS = re.compile(r"^shop_platform\.errors\.\w+: (.*)$", re.MULTILINE)
+
+_OPTIONS = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    # Files are then read as they were written: microseconds, as PostgreSQL keeps them.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # A number that does not fit, or a text that is no number, is an error, as in PostgreSQL.
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+}
+
+
+#: Nobody else reaches the driver where its workers are on this machine.
+_LOOPBACK = {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+
+
+def require_safe_master(settings: Settings) -> None:
+    """Refuse a cluster on other hosts: what is sent there can be read on its way, and holds who may write documents.
+
+    Raises:
+        UnsafeConnectionError: SPARK_MASTER leads to another host, and no setting allows it.
+    """
+    if not (settings.allow_unencrypted or _stays_here(settings.spark_master)):
+        raise UnsafeConnectionError(
+            "SPARK_MASTER leads to another host, and Spark encrypts nothing unless its own settings say so: turn on "
+            f"spark.authenticate and spark.network.crypto.enabled in spark-defaults.conf, then, {OR_ALLOW}."
+        )
+
+
+def _stays_here(master: str) -> bool:
+    hosts = master.removeprefix("spark://").split(",")
+    return master.startswith("local") or all(is_this_machine(host.rpartition(":")[0]) for host in hosts)
+
+
+def open_session(master: str, time_zone: str) -> SparkSession:
+    """The session of this process, in the shop's time zone; made where there is none.
+
+    Settings of your own go into `spark-defaults.conf` of SPARK_CONF_DIR, as for any Spark.
+
+    Raises:
+        SettingsError: the extra is not installed.
+        ServiceError: there is no Java that Spark can run on, or the master can't be reached.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise SettingsError(
+            "ENGINE=spark needs Apache Spark, which is not installed: pip install 'shop-platform[spark]', or unset it."
+        ) from error
+    require_java()
+    # The workers of this machine take the Python that this is; on other machines PYSPARK_PYTHON names theirs.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    options = _OPTIONS | {"spark.sql.session.timeZone": time_zone} | (_LOOPBACK if _stays_here(master) else {})
+    builder = SparkSession.builder.appName("shop_platform").master(master)
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        session = builder.getOrCreate()
+    except (RuntimeError, OSError, Py4JError, PySparkException) as error:
+        raise ServiceError(
+            f"Spark did not start at SPARK_MASTER={master} ({type(error).__name__}): see its messages above."
+        ) from error
+    session.conf.set("spark.sql.session.timeZone", time_zone)
+    return session
+
+
+@contextmanager
+def naming_failures() -> Iterator[None]:
+    """Say in a sentence that Spark has given up, and why where a worker ended with an error of ours.
+
+    Raises:
+        ServiceError: a job failed, as often as Spark repeats its tasks, or the cluster is gone.
+    """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JError, PySparkException) as error:
+        told = _OURS.search(str(error))
+        raise ServiceError(
+            f"Spark gave up a job ({told[1] if told else type(error).__name__}). Its own log says more. What was "
+            "published stays; run it again once the cause is gone."
+        ) from error
