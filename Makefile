@@ -36,10 +36,10 @@ demo: setup ## Run the whole platform and print what it found.
 	@$(BIN)/shop-platform demo
 
 test: setup ## Run every test against real servers.
-	$(BIN)/pytest --numprocesses 3 --dist loadscope
+	$(BIN)/pytest --numprocesses 2 --dist loadscope
 
 coverage: setup ## Run every test and count the lines that they reach; takes half as long again.
-	$(BIN)/pytest --numprocesses 3 --dist loadscope --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 test-faults: setup ## Inject every fault that something is promised about; half an hour.
 	$(BIN)/pytest -m fault --numprocesses 2 --dist worksteal
