@@ -6,10 +6,11 @@ import datetime as dt
 import hashlib
 import io
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psycopg
 import pyarrow as pa
@@ -21,13 +22,19 @@ from shop_platform.changes import event_state
 from shop_platform.engines.lake import Lake, Manifest, Partition
 from shop_platform.errors import DataError
 from shop_platform.progress import track
+from shop_platform.resources.locks import be_the_only_one
 from shop_platform.resources.postgres import WRITER, Connection, PostgresResource
+
+Job = TypeVar("Job")
 
 #: Months that are copied at the same time, by a connection each.
 CONNECTIONS = 2
 
 #: Key of the lock that one run at a time holds.
 EXPORT_LOCK = 7_301_015
+
+#: Seconds for which another run that copies is waited for.
+_PATIENCE = 600
 
 _BLOCK = 8 * 2**20
 
@@ -74,16 +81,10 @@ def exclusive(postgres: PostgresResource) -> Iterator[None]:
     By a connection of its own: the transaction that reads what is copied may then take its snapshot after the wait.
 
     Raises:
-        DataError: another run has been at it for ten minutes.
+        BusyError: another run has been at it for ten minutes.
     """
     with postgres.connect() as connection:
-        connection.execute("SET LOCAL lock_timeout = '10min'")
-        try:
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [EXPORT_LOCK])
-        except psycopg.errors.LockNotAvailable as error:
-            raise DataError(
-                "Another run has been copying events for Spark for ten minutes: wait for it, or end it, and run again."
-            ) from error
+        be_the_only_one(connection, EXPORT_LOCK, "copying events for Spark", _PATIENCE)
         yield
 
 
@@ -191,10 +192,15 @@ def _copy_all(
             other.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot)))
             return copy_one(other, lake, f"{table}/{'' if key == 'all' else 'month='}{key}/{run}.parquet", what)
 
-    with ThreadPoolExecutor(CONNECTIONS) as threads, track("copying months", len(jobs), "files") as advance:
-        written = {}
-        for key, part in zip(jobs, threads.map(copy, jobs.items()), strict=True):
-            written[key] = part
+    return dict(zip(jobs, copy_together(copy, list(jobs.items()), "copying months"), strict=True))
+
+
+def copy_together(copy: Callable[[Job], Partition], jobs: Sequence[Job], what: str) -> list[Partition]:
+    """Copy a few files at a time, and tell how far it is; what was written, in the order of the jobs."""
+    written = []
+    with ThreadPoolExecutor(CONNECTIONS) as threads, track(what, len(jobs), "files") as advance:
+        for part in threads.map(copy, jobs):
+            written.append(part)
             advance(1)
     return written
 

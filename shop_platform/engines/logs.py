@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,8 @@ from uuid import uuid4
 import pyarrow as pa
 from pyarrow import parquet as pq
 
-from shop_platform.engines.export import CONNECTIONS, new_manifest, size_and_hash
+from shop_platform.engines.export import copy_together, new_manifest, size_and_hash
 from shop_platform.engines.lake import Lake, Manifest, Partition
-from shop_platform.progress import track
 from shop_platform.resources.elasticsearch import Hit, Snapshot
 from shop_platform.resources.postgres import Connection
 from shop_platform.segmentation.marks import Mark, Position, mark_of
@@ -94,12 +92,7 @@ def _copy_months(client: Elasticsearch, lake: Lake, taken: Snapshot, months: Seq
         hits = Snapshot(client, taken.point, taken.shards).hits(_FIELDS, query=_within(month))
         return _write(lake, f"{TABLE}/month={month}/{run}.parquet", hits)
 
-    with ThreadPoolExecutor(CONNECTIONS) as threads, track("copying search logs", len(months), "files") as advance:
-        written = {}
-        for month, part in zip(months, threads.map(copy, months), strict=True):
-            written[month] = part
-            advance(1)
-    return written
+    return dict(zip(months, copy_together(copy, months, "copying search logs"), strict=True))
 
 
 def _month(hit: Hit) -> str | None:

@@ -20,6 +20,7 @@ from shop_platform.performance.summaries import (
     Refresh,
     counts,
     fill_summary,
+    one_number,
     one_writer,
     reason_to_rebuild,
     vacuum,
@@ -40,7 +41,8 @@ def refresh_summaries(spark: SparkSession, lake: Lake, postgres: PostgresResourc
     them; the log of changes says which weeks these are. What is made from the summaries alone stays PostgreSQL's.
 
     Raises:
-        DataError: another refresh or copy has held the tables for too long, or the copy is damaged.
+        BusyError: another run has been copying for too long.
+        DataError: another refresh has held the tables for too long, or the copy is damaged.
         ServiceError: Spark has given up.
     """
     with exclusive(postgres):
@@ -49,7 +51,7 @@ def refresh_summaries(spark: SparkSession, lake: Lake, postgres: PostgresResourc
             manifest = bring_up(postgres, connection, lake)
             reason = "asked for" if rebuild else reason_to_rebuild(connection, share=1.0)
             weeks = None if reason else _touched_weeks(connection)
-            changes = _one(connection, "SELECT count(*) FROM ops.event_log WHERE sign <> 0")
+            changes = one_number(connection, "SELECT count(*) FROM ops.event_log WHERE sign <> 0")
             connection.execute("DELETE FROM ops.event_log; DELETE FROM ops.product_log")
             if weeks is None or weeks:
                 _count_weeks(spark, lake, manifest, connection, weeks)
@@ -134,7 +136,7 @@ def _judge(
     """Count what must agree; after a rebuild, also compare with the queries as Spark answers them."""
     rows, counted = counts(connection)
     counted["events of all weeks and in the copy"] = (
-        _one(connection, "SELECT sum(events) FROM weekly_activity"),
+        one_number(connection, "SELECT sum(events) FROM weekly_activity"),
         manifest.rows("events"),
     )
     equal = {}
@@ -145,8 +147,3 @@ def _judge(
             for query in dashboard_queries()
         }
     return Refresh(rebuilt=reason, event_changes=changes, rows=rows, equal=equal, counted=counted)
-
-
-def _one(connection: Connection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0] or 0) if row else 0

@@ -188,14 +188,17 @@ def _rebuild(connection: Connection, reason: str) -> Refresh:
         for query in dashboard_queries()
     }
     rows, counted = counts(connection)
-    purchases = _one(connection, "SELECT count(*) FROM events WHERE event_type = 'purchased'")
-    events = _one(connection, "SELECT count(*) FROM events")
+    purchases = one_number(connection, "SELECT count(*) FROM events WHERE event_type = 'purchased'")
+    events = one_number(connection, "SELECT count(*) FROM events")
     counted |= {
         "purchases in total and in the events": (
-            _one(connection, "SELECT sum(purchases) FROM category_totals"),
+            one_number(connection, "SELECT sum(purchases) FROM category_totals"),
             purchases,
         ),
-        "events of all weeks and in the table": (_one(connection, "SELECT sum(events) FROM weekly_activity"), events),
+        "events of all weeks and in the table": (
+            one_number(connection, "SELECT sum(events) FROM weekly_activity"),
+            events,
+        ),
     }
     return Refresh(rebuilt=reason, event_changes=0, rows=rows, equal=equal, counted=counted)
 
@@ -215,7 +218,8 @@ def counts(connection: Connection) -> tuple[dict[str, int], dict[str, tuple[int,
     }
 
 
-def _one(connection: Connection, query: str) -> int:
+def one_number(connection: Connection, query: str) -> int:
+    """The number that a query gives; 0 for null."""
     row = connection.execute(query).fetchone()
     return int(row[0] or 0) if row else 0
 
