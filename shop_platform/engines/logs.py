@@ -14,8 +14,8 @@ from pyarrow import parquet as pq
 
 from shop_platform.engines.export import copy_together, new_manifest, size_and_hash
 from shop_platform.engines.lake import Lake, Manifest, Partition
-from shop_platform.resources.elasticsearch import Hit, Snapshot
 from shop_platform.resources.postgres import Connection
+from shop_platform.resources.snapshots import Hit, Snapshot
 from shop_platform.segmentation.marks import Mark, Position, mark_of
 from shop_platform.segmentation.queries import query_of, searcher_of
 

@@ -12,8 +12,8 @@ from shop_platform.engines.logs import TABLE, bring_up_logs
 from shop_platform.engines.session import naming_failures
 from shop_platform.engines.tables import read_table
 from shop_platform.engines.workers import add_packed, embed, write_back
-from shop_platform.resources.elasticsearch import Snapshot, snapshot
 from shop_platform.resources.postgres import WRITER, PostgresResource
+from shop_platform.resources.snapshots import Snapshot, snapshot
 from shop_platform.segmentation.encoding import Engine
 from shop_platform.segmentation.pairs import Scan
 from shop_platform.segmentation.writeback import Choose, Labels, Pass, WriteOnce, all_documents, write_once

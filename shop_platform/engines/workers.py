@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import ModelError
 from shop_platform.progress import unheard
-from shop_platform.resources.elasticsearch import Snapshot
 from shop_platform.resources.encoder import EncoderResource
+from shop_platform.resources.snapshots import Snapshot
 from shop_platform.segmentation.embeddings import Text, store
 from shop_platform.segmentation.writeback import FIELDS, Labels, Pass, write_hits
 

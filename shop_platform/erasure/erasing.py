@@ -14,7 +14,8 @@ from shop_platform.erasure.forgotten import REDACTED, Forgotten
 from shop_platform.erasure.record import note_erasure, read_forgotten
 from shop_platform.errors import DataError
 from shop_platform.performance.laboratory import drop_copies, laboratory
-from shop_platform.resources.elasticsearch import alias_target, snapshot
+from shop_platform.resources.elasticsearch import alias_target
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation.embeddings import ALIAS as EMBEDDINGS
 from shop_platform.segmentation.logs import ALIAS, remove_logs
 from shop_platform.segmentation.publishing import lock_segmentation

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from shop_platform.sources.base import Extract, Part, Source, Truth
+from shop_platform.sources.base import Extract, SourceOver, Truth
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,40 +69,22 @@ class Forgotten:
 
 
 @dataclass(frozen=True)
-class SourceWithout(Source):
+class SourceWithout(SourceOver):
     """A source that gives no row of people who were erased; counts them among those that are left out.
 
     Attributes:
-        source: that still holds them.
         forgotten: who.
     """
 
-    source: Source
     forgotten: Forgotten
-
-    def at(self, moment: dt.datetime) -> SourceWithout:
-        """The source's."""
-        return replace(self, source=self.source.at(moment))
 
     def fingerprint(self) -> str:
         """Another one when the source changes, or somebody else is erased."""
         return f"{self.source.fingerprint()}-{self.forgotten.fingerprint}"
 
-    def state(self) -> str:
-        """The source's."""
-        return self.source.state()
-
-    def manifest(self) -> Mapping[str, Part]:
-        """The source's."""
-        return self.source.manifest()
-
     def users(self) -> Extract:
         """Users, without them."""
         return self._without(self.source.users())
-
-    def products(self) -> Extract:
-        """Products: all of them."""
-        return self.source.products()
 
     def events(self) -> Extract:
         """Events, without theirs."""

@@ -12,11 +12,12 @@ from shop_platform.loaded import note_source, until
 from shop_platform.metadata import PUBLISHED, Materialized, column_lineage, column_schema, markdown_table
 from shop_platform.quarantine import forget_refused, keep_quarantine, keeping_refused, rows_in_quarantine
 from shop_platform.records import find_record, write_record
-from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
+from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import WRITER, PostgresResource, as_role, clock
 from shop_platform.resources.shop import ShopResource
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation import checks, embeddings, logs, orphans
 from shop_platform.segmentation.behaviour import shares
 from shop_platform.segmentation.describing import PROFILES, describe_segments

@@ -6,7 +6,7 @@ from typing import Any
 
 from shop_platform.errors import DataError
 from shop_platform.records import find_record, read_record
-from shop_platform.resources.elasticsearch import snapshot
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation import artefact
 from shop_platform.segmentation.behaviour import association, bought_categories, clicked_categories
 from shop_platform.segmentation.embeddings import SEARCH, Text

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError, SchemaError
-from shop_platform.resources.elasticsearch import alias_target, create_index, once, snapshot, write_bulk
+from shop_platform.resources.elasticsearch import alias_target, create_index, once, write_bulk
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.settings import load_settings
 
 if TYPE_CHECKING:

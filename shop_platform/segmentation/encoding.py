@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.progress import Advance, track
-from shop_platform.resources.elasticsearch import Snapshot, snapshot
+from shop_platform.resources.snapshots import Snapshot, snapshot
 from shop_platform.segmentation.embeddings import (
     PROTOTYPE,
     SEARCH,

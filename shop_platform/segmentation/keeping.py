@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from shop_platform.resources.elasticsearch import alias_target, snapshot
+from shop_platform.resources.elasticsearch import alias_target
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation.logs import ALIAS, remove_logs
-from shop_platform.sources.base import Extract, Part, Shop, Source, Truth
+from shop_platform.sources.base import Extract, Shop, SourceOver
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,43 +47,14 @@ def remove_older(client: Elasticsearch, prefix: str, first: dt.datetime | None) 
 
 
 @dataclass(frozen=True)
-class SourceSince(Source):
+class SourceSince(SourceOver):
     """A source that gives no search logs from before a moment; counts them among those that are left out."""
 
-    source: Source
     first: dt.datetime
-
-    def at(self, moment: dt.datetime) -> SourceSince:
-        """The source's."""
-        return replace(self, source=self.source.at(moment))
 
     def fingerprint(self) -> str:
         """Another one each day, since there is less to load."""
         return f"{self.source.fingerprint()}-since-{self.first:%Y%m%d}"
-
-    def state(self) -> str:
-        """The source's."""
-        return self.source.state()
-
-    def manifest(self) -> Mapping[str, Part]:
-        """The source's."""
-        return self.source.manifest()
-
-    def users(self) -> Extract:
-        """Users: all of them."""
-        return self.source.users()
-
-    def products(self) -> Extract:
-        """Products: all of them."""
-        return self.source.products()
-
-    def events(self) -> Extract:
-        """Events: all of them."""
-        return self.source.events()
-
-    def truth(self) -> Truth | None:
-        """What the data was drawn from."""
-        return self.source.truth()
 
     def searches(self) -> Extract:
         """Search logs since then."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.records import find_record, read_record
-from shop_platform.resources.elasticsearch import Hit, Snapshot, snapshot
+from shop_platform.resources.snapshots import Hit, Snapshot, snapshot
 from shop_platform.segmentation.embeddings import SEARCH, Text
 from shop_platform.segmentation.logs import ALIAS as LOGS
 from shop_platform.segmentation.marks import MODEL_FIELD, changed_since, history, mark_of

@@ -13,7 +13,8 @@ from shop_platform.errors import DataError, SchemaError
 from shop_platform.loaded import due_of, holds, until
 from shop_platform.progress import TOLD_EVERY, Advance, track
 from shop_platform.quarantine import refuse_over_threshold
-from shop_platform.resources.elasticsearch import alias_target, create_index, once, snapshot, write_bulk
+from shop_platform.resources.elasticsearch import alias_target, create_index, once, write_bulk
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation.rows import OWN, Rows
 from shop_platform.settings import load_settings
 from shop_platform.sources.base import Shop

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import ServiceError
-from shop_platform.resources.elasticsearch import Hit, Snapshot
+from shop_platform.resources.snapshots import Hit, Snapshot
 
 if TYPE_CHECKING:
     from elasticsearch import Elasticsearch

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 
-from shop_platform.resources.elasticsearch import Hit
 from shop_platform.resources.postgres import Connection
+from shop_platform.resources.snapshots import Hit
 from shop_platform.segmentation.queries import searcher_of
 from shop_platform.segmentation.rows import OWN
 

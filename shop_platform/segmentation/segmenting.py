@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from shop_platform.records import find_record, write_record
-from shop_platform.resources.elasticsearch import Hit, Snapshot, snapshot
+from shop_platform.resources.snapshots import Hit, Snapshot, snapshot
 from shop_platform.segmentation import artefact
 from shop_platform.segmentation.drift import Crowd, Drift
 from shop_platform.segmentation.embeddings import SEARCH, Text, present_ids, read_vectors, stored_ids

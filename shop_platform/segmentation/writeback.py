@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from shop_platform.errors import DataError
 from shop_platform.progress import TOLD_EVERY, Advance, track
-from shop_platform.resources.elasticsearch import (
-    Hit,
-    LostSnapshotError,
-    Snapshot,
-    Written,
-    once,
-    snapshot,
-    write_bulk,
-)
+from shop_platform.resources.elasticsearch import Written, once, write_bulk
+from shop_platform.resources.snapshots import Hit, LostSnapshotError, Snapshot, snapshot
 from shop_platform.segmentation.marks import Mark
 from shop_platform.segmentation.publishing import Label
 from shop_platform.segmentation.queries import query_of, searcher_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,6 +113,53 @@ class Truth:
 
     parameters: Mapping[str, Any]
     personas: Iterator[pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class SourceOver(Source):
+    """A source that gives what another one gives, but for what a subclass says.
+
+    Attributes:
+        source: the other one.
+    """
+
+    source: Source
+
+    def at(self, moment: dt.datetime) -> Self:
+        """The same over the other one's."""
+        return replace(self, source=self.source.at(moment))
+
+    def fingerprint(self) -> str:
+        """The other one's; a subclass adds what it depends on itself."""
+        return self.source.fingerprint()
+
+    def state(self) -> str:
+        """The other one's."""
+        return self.source.state()
+
+    def manifest(self) -> Mapping[str, Part]:
+        """The other one's."""
+        return self.source.manifest()
+
+    def users(self) -> Extract:
+        """The other one's."""
+        return self.source.users()
+
+    def products(self) -> Extract:
+        """The other one's."""
+        return self.source.products()
+
+    def events(self) -> Extract:
+        """The other one's."""
+        return self.source.events()
+
+    def searches(self) -> Extract:
+        """The other one's."""
+        return self.source.searches()
+
+    def truth(self) -> Truth | None:
+        """The other one's."""
+        return self.source.truth()
 
 
 @dataclass(frozen=True)

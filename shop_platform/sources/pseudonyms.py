@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hmac
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from shop_platform.sources.base import Extract, Part, Shop, Source, Truth
+from shop_platform.sources.base import Extract, Shop, SourceOver, Truth
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,26 +17,20 @@ _PSEUDONYM = re.compile(r"p_[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
-class Pseudonymised(Source):
+class Pseudonymised(SourceOver):
     """A source that gives a pseudonym wherever a user's id would be: in users, events and search logs alike.
 
     Quarantined rows stay as the source gives them: they are kept in PostgreSQL alone.
 
     Attributes:
-        source: with the ids.
         key: what the pseudonyms depend on; another one gives others.
     """
 
-    source: Source
     key: bytes = field(repr=False)
 
     def name(self, user_id: str) -> str:
         """The pseudonym of an id: p_ and the first 128 bits of HMAC-SHA-256 (RFC 2104), hexadecimal."""
         return f"p_{hmac.digest(self.key, user_id.encode(), 'sha256')[:16].hex()}"
-
-    def at(self, moment: dt.datetime) -> Pseudonymised:
-        """The source's."""
-        return replace(self, source=self.source.at(moment))
 
     def fingerprint(self) -> str:
         """Another one when the source or the key changes."""
@@ -47,17 +40,9 @@ class Pseudonymised(Source):
         """Moves with the source's, and with the key."""
         return f"{self.source.state()}-{self._of_key}"
 
-    def manifest(self) -> Mapping[str, Part]:
-        """The source's."""
-        return self.source.manifest()
-
     def users(self) -> Extract:
         """Users, by their pseudonyms."""
         return self._renamed(self.source.users())
-
-    def products(self) -> Extract:
-        """Products, as they are."""
-        return self.source.products()
 
     def events(self) -> Extract:
         """Events, by pseudonyms of users."""

@@ -87,7 +87,7 @@ def copy_index(client: Elasticsearch, index: str, path: Path, limit: int | None 
     """
     from elasticsearch import ApiError, NotFoundError
 
-    from shop_platform.resources.elasticsearch import Snapshot
+    from shop_platform.resources.snapshots import Snapshot
 
     try:
         point = client.open_point_in_time(index=index, keep_alive="5m")["id"]

@@ -16,11 +16,12 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from shop_platform import automation
 from shop_platform.definitions import build_defs
 from shop_platform.demo import all_assets
-from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
+from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.encoder import EncoderResource
 from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.runs import run_assets
 from shop_platform_tests.engines.cluster import Cluster, killed_in_the_middle
 from shop_platform_tests.small import SMALL

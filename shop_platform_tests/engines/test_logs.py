@@ -11,8 +11,9 @@ from pyarrow import parquet
 from shop_platform.engines.export import damaged, exclusive, prepare
 from shop_platform.engines.lake import Lake, Manifest
 from shop_platform.engines.logs import TABLE, bring_up_logs
-from shop_platform.resources.elasticsearch import ElasticsearchResource, create_index, snapshot
+from shop_platform.resources.elasticsearch import ElasticsearchResource, create_index
 from shop_platform.resources.postgres import WRITER, PostgresResource
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation.logs import ALIAS, MAPPINGS
 from shop_platform.segmentation.marks import history
 

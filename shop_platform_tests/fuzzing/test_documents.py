@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shop_platform.resources.elasticsearch import ElasticsearchResource, snapshot
+from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation.logs import load_logs
 from shop_platform.segmentation.orphans import FIELDS as OF_ORPHANS
 from shop_platform.segmentation.orphans import find_orphans

@@ -9,13 +9,8 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from shop_platform.errors import DataError
-from shop_platform.resources.elasticsearch import (
-    ElasticsearchResource,
-    alias_target,
-    create_index,
-    snapshot,
-    write_bulk,
-)
+from shop_platform.resources.elasticsearch import ElasticsearchResource, alias_target, create_index, write_bulk
+from shop_platform.resources.snapshots import snapshot
 
 MAPPINGS = {"dynamic": "strict", "properties": {"n": {"type": "integer"}}}
 

@@ -282,7 +282,7 @@ def test_logs_without_any_query_get_a_segment_all_the_same(
 def test_orphans_are_told_by_where_they_came_from(
     postgres: PostgresResource, elasticsearch: ElasticsearchResource
 ) -> None:
-    from shop_platform.resources.elasticsearch import snapshot
+    from shop_platform.resources.snapshots import snapshot
 
     with postgres.connect() as connection:
         connection.execute("INSERT INTO users (user_id, signup_date) VALUES ('known', now())")

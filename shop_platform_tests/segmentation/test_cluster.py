@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from elasticsearch import Elasticsearch, helpers
 
-from shop_platform.resources.elasticsearch import ElasticsearchResource, Hit, Snapshot
+from shop_platform.resources.elasticsearch import ElasticsearchResource
+from shop_platform.resources.snapshots import Hit, Snapshot
 from shop_platform.segmentation.publishing import Label
 from shop_platform.segmentation.writeback import FIELDS, Labels, segment_counts, write_segments
 from shop_platform.sources.base import Extract

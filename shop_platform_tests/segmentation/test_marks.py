@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 
-from shop_platform.resources.elasticsearch import ElasticsearchResource, create_index, snapshot, write_bulk
+from shop_platform.resources.elasticsearch import ElasticsearchResource, create_index, write_bulk
+from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation.marks import MODEL_FIELD, Mark, changed_since, history, later, mark_of
 from shop_platform.segmentation.writeback import Pass, settled_mark
 
