@@ -273,9 +273,3 @@ def size_and_hash(lake: Lake, file: str) -> tuple[int, str]:
             digest.update(part)
             size += len(part)
     return size, digest.hexdigest()
-
-
-def damaged(lake: Lake, manifest: Manifest) -> Sequence[str]:
-    """Files whose bytes are not those that were written."""
-    parts = [part for parts in manifest.partitions.values() for part in parts.values()]
-    return [part.file for part in parts if size_and_hash(lake, part.file) != (part.size, part.sha256)]

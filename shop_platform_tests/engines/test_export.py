@@ -14,7 +14,7 @@ import pytest
 from psycopg import IsolationLevel
 from pyarrow import parquet
 
-from shop_platform.engines.export import bring_up, damaged, exclusive, prepare
+from shop_platform.engines.export import bring_up, exclusive, prepare, size_and_hash
 from shop_platform.engines.lake import Lake, Manifest
 from shop_platform.errors import DataError
 from shop_platform.resources.postgres import PostgresResource
@@ -35,6 +35,12 @@ def export(postgres: PostgresResource, lake: Lake) -> Manifest:
     with exclusive(postgres), postgres.connect() as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         return bring_up(postgres, connection, lake)
+
+
+def damaged(lake: Lake, manifest: Manifest) -> list[str]:
+    """Files whose bytes are not those that were written."""
+    parts = [part for parts in manifest.partitions.values() for part in parts.values()]
+    return [part.file for part in parts if size_and_hash(lake, part.file) != (part.size, part.sha256)]
 
 
 def test_every_row_is_copied_into_the_month_that_it_belongs_to(postgres: PostgresResource, lake: Lake) -> None:

@@ -8,7 +8,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from pyarrow import parquet
 
-from shop_platform.engines.export import damaged, exclusive, prepare
+from shop_platform.engines.export import exclusive, prepare
 from shop_platform.engines.lake import Lake, Manifest
 from shop_platform.engines.logs import TABLE, bring_up_logs
 from shop_platform.resources.elasticsearch import ElasticsearchResource, create_index
@@ -16,6 +16,7 @@ from shop_platform.resources.postgres import WRITER, PostgresResource
 from shop_platform.resources.snapshots import snapshot
 from shop_platform.segmentation.logs import ALIAS, MAPPINGS
 from shop_platform.segmentation.marks import history
+from shop_platform_tests.engines.test_export import damaged
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "a": {"user_id": "u1", "search_query": " Red  SHOES", "timestamp": "2025-01-31T23:59:59.999Z"},
