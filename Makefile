@@ -14,6 +14,8 @@ PORT ?= 3000
 export SHOP_CONFIG := $(or $(CONFIG),$(SHOP_CONFIG))
 export SHOP_DATA := $(or $(DATA),$(SHOP_DATA))
 export SHOP_SCALE := $(or $(SCALE),$(SHOP_SCALE))
+# Each of the processes that are started would compile all that it imports: some seconds each.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test coverage test-faults check bench format ui down clean sbom audit lock
@@ -36,10 +38,10 @@ demo: setup ## Run the whole platform and print what it found.
 	@$(BIN)/shop-platform demo
 
 test: setup ## Run every test against real servers.
-	$(BIN)/pytest --numprocesses 2 --dist loadscope
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
 
 coverage: setup ## Run every test and count the lines that they reach; takes half as long again.
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-faults: setup ## Inject every fault that something is promised about; half an hour.
 	$(BIN)/pytest -m fault --numprocesses 2 --dist worksteal

@@ -16,6 +16,8 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # No test reaches for the user's own servers, shop or Dagster home.
 for name in list(os.environ):
@@ -29,11 +31,43 @@ from shop_platform.services import elasticsearch as elasticsearch_service  # noq
 from shop_platform.services import postgres as postgres_service  # noqa: E402
 from shop_platform.settings import Settings  # noqa: E402
 
+HERE = Path(__file__).parent
 TEMPLATE = "shop_template"
 
 # How long one example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("without_deadline", deadline=None)
 hypothesis.settings.load_profile("without_deadline")
+
+
+#: What takes longest, from the longest on: begun first, so that no process waits for the other at the end.
+LONGEST = (
+    "test_code_blocks.py", "test_cli.py", "acceptance/", "test_package.py", "engines/", "segmentation/test_assets.py",
+    "encoders/", "erasure/", "performance/test_assets.py", "segmentation/",
+)  # fmt: skip
+
+
+def _rank(item: pytest.Item) -> int:
+    place = item.path.relative_to(HERE).as_posix()
+    return next((n for n, each in enumerate(LONGEST) if place.startswith(each)), len(LONGEST))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=_rank)
+
+
+class ByFixtures(LoadScopeScheduling):
+    """Each module on whichever process is free; those that share one demo on the same, so that it runs once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = str(super()._split_scope(nodeid))
+        return "acceptance" if "/acceptance/" in module else module
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFixtures | None:
+    """For `--dist loadscope`."""
+    return ByFixtures(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 @pytest.fixture(scope="session")

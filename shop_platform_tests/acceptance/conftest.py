@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,8 @@ def shop(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, str]]:
     """The environment of a small shop whose demo has run; with a demo's own indexes, which are removed at the end."""
+    # A new one each time: in one that has been measured before, a demo does not measure again.
+    database = postgres_service.url(server_settings, f"browsed_shop_{uuid.uuid4().hex}")
     environment = {
         **SMALL,
         # So many that the segments hold, with so few users.
@@ -59,7 +62,7 @@ def shop(
         # What is added later is a quarter of all events, which else would be measured again.
         "SHOP_REMEASURE_GROWTH": "1",
         # With secrets that open nothing here, and are nowhere to be found afterwards.
-        "DATABASE_URL": postgres_service.url(server_settings, "browsed_shop").replace("@", f":{SECRET}@"),
+        "DATABASE_URL": database.replace("@", f":{SECRET}@"),
         "ELASTICSEARCH_API_KEY": SECRET,
         "SHOP_ALERT_WEBHOOK": f"http://127.0.0.1:9/{SECRET}",
         "SHOP_SOURCE_DATABASE_URL": f"postgresql://reader:{SECRET}@127.0.0.1/none",

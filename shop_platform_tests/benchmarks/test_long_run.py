@@ -31,6 +31,8 @@ COUNTS = (
 KEPT = 6
 
 
+@pytest.mark.fault
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("postgres", "elasticsearch")
 def test_what_must_not_grow_does_not(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # So many searches that the segments hold, with so few users.

@@ -69,7 +69,7 @@ def test_the_dashboards_queries_answer_the_same(spark: SparkSession, lake: Lake,
     assert [str(revenue) for _, revenue in expected["revenue_by_category"]] == ["820.19", "5.00"]
 
 
-@pytest.mark.parametrize("time_zone", ["UTC", "Europe/London"])
+@pytest.mark.parametrize("time_zone", ["UTC", pytest.param("Europe/London", marks=pytest.mark.exhaustive)])
 def test_summaries_are_those_of_postgres_and_later_changes_too(
     spark: SparkSession,
     lake: Lake,

@@ -245,6 +245,7 @@ def names_in(shop: dict[str, str], client: Elasticsearch) -> set[str]:
 
 
 @pytest.mark.fault
+@pytest.mark.exhaustive
 def test_whoever_was_erased_stays_away_under_pseudonyms_of_any_key(
     shop: dict[str, str],
     client: Elasticsearch,

@@ -21,7 +21,7 @@ from shop_platform.retention.definition import Definition
 from shop_platform.retention.summaries import count_directly, count_from_summaries, refresh_retention
 from shop_platform_tests.retention.reference import PRODUCTS, Event, Key, Shop, periods, reference
 
-CASES = int(os.environ.get("RETENTION_CASES", "250"))
+CASES = int(os.environ.get("RETENTION_CASES", "100"))
 
 UTC = dt.UTC
 ZONES = [

@@ -51,6 +51,7 @@ def resting(nodes: ElasticsearchResource) -> Iterator[Elasticsearch]:
 
 
 @pytest.mark.fault
+@pytest.mark.exhaustive
 def test_a_node_killed_during_a_load_loses_no_search_log(
     cluster: Cluster, nodes: ElasticsearchResource, resting: Elasticsearch
 ) -> None:
