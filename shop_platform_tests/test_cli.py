@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -404,6 +405,11 @@ def test_a_port_that_is_taken_is_named(environment: dict[str, str]) -> None:
         refused = run_with(environment)("ui", "--port", str(taken.getsockname()[1]))
     assert refused.returncode == 3
     assert "is taken" in refused.stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    package = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert run_with({})("--version").stdout == f"shop-platform {package['version']}\n"
 
 
 def test_env_prints_what_dagster_needs(environment: dict[str, str]) -> None:

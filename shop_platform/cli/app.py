@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -47,10 +48,19 @@ DataOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a text for people.")]
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        out.print(f"shop-platform {version('shop-platform')}")
+        raise typer.Exit
+
+
 @app.callback()
 def habits(
     context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors alone, not how it goes.")] = False,
+    version: Annotated[  # noqa: ARG001  its callback has ended the command
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and end.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Print the trace of an error as well.")] = False,  # noqa: ARG001  `run` looks for it
 ) -> None:
     """Take the options of all commands."""
