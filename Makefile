@@ -18,7 +18,7 @@ export SHOP_SCALE := $(or $(SCALE),$(SHOP_SCALE))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-faults check bench format ui down clean sbom audit lock
+.PHONY: help setup demo test coverage test-faults check bench bench-scale format ui down clean sbom audit lock
 
 help: ## Show what can be asked for.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -53,6 +53,9 @@ check: setup ## Format, lint and types.
 
 bench: setup ## Measure what is promised about speed and memory; half an hour, 15 GB of disk.
 	@$(BIN)/python -m benchmarks
+
+bench-scale: setup ## Measure Spark against PostgreSQL, and one worker against two, on 50 million events; needs Java.
+	@$(BIN)/python -m benchmarks.scale --size 50m
 
 format: setup ## Put the code into its format.
 	$(BIN)/ruff format .

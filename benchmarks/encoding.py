@@ -60,9 +60,9 @@ def encoding_rows(rounds: int = 10, log_rounds: int = 5) -> list[Row]:
 
 def distinct_row(rounds: int) -> Row:
     """Distinct queries, so that nothing but the two implementations differs."""
-    queries = _distinct()
+    queries = distinct_queries()
     ours, theirs = OnnxEncoder(), _reference()
-    times = in_turns({_THEIRS: lambda: theirs(queries), _OURS: lambda: ours.encode(queries)}, rounds, _agreeing())
+    times = in_turns({_THEIRS: lambda: theirs(queries), _OURS: lambda: ours.encode(queries)}, rounds, agreeing())
     measure = "embed distinct queries: ONNX against sentence-transformers"
     return compare(f"{len(queries):,} queries", measure, times, _THEIRS, _OURS, at_least=3)
 
@@ -79,8 +79,8 @@ def log_row(rounds: int) -> Row:
 
     # Both warm up on the same texts: a whole round would take half a minute.
     for encode in (theirs, ours.encode):
-        encode(_distinct())
-    times = in_turns({"each document": lambda: theirs(log), "once each": once_each}, rounds, _agreeing(), warm_ups=0)
+        encode(distinct_queries())
+    times = in_turns({"each document": lambda: theirs(log), "once each": once_each}, rounds, agreeing(), warm_ups=0)
     measure = f"embed a log of {DISTINCT:,} distinct queries: once each by ONNX against each document"
     return compare(f"{len(log):,} searches", measure, times, "each document", "once each", at_least=20)
 
@@ -100,7 +100,7 @@ def start_row(rounds: int) -> Row:
 
 def memory_row() -> Row:
     """Peak memory of a process that embeds the distinct queries by ONNX and does nothing else."""
-    queries = _distinct()
+    queries = distinct_queries()
     megabytes = int(_run(_MEMORY, json.dumps(queries))) * 1024 / 1e6
     measure = "peak memory of the process that embeds by ONNX"
     at = f"{len(queries):,} queries"
@@ -118,7 +118,7 @@ def _run(program: str, text: str | None = None) -> str:
 
 
 @cache
-def _distinct() -> list[str]:
+def distinct_queries() -> list[str]:
     """Distinct normalised queries of a synthetic shop's log, in the order of their first search."""
     batches = SyntheticSource(ShopParameters(searches=SEARCHES)).searches().batches
     queries = (query for batch in batches for query in batch.column("search_query").to_pylist())
@@ -130,7 +130,7 @@ def _log_with_repeats() -> list[str]:
     import numpy as np
 
     rng = np.random.default_rng(1)
-    distinct = np.array(_distinct(), dtype=object)[rng.permutation(len(_distinct()))[:DISTINCT]]
+    distinct = np.array(distinct_queries(), dtype=object)[rng.permutation(len(distinct_queries()))[:DISTINCT]]
     shares = 1 / np.arange(1, DISTINCT + 1)
     drawn = rng.choice(DISTINCT, SEARCHES - DISTINCT, p=shares / shares.sum())
     log: list[str] = distinct[rng.permutation(np.concatenate([np.arange(DISTINCT), drawn]))].tolist()
@@ -148,7 +148,7 @@ def _reference() -> Callable[[Sequence[str]], NDArray[np.float32]]:
     return lambda texts: model.encode(list(texts))
 
 
-def _agreeing() -> Callable[[str, NDArray[np.float32]], None]:
+def agreeing() -> Callable[[str, NDArray[np.float32]], None]:
     """A check that each result of one party has the vectors of the other's before it."""
     import numpy as np
 

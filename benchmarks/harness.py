@@ -170,12 +170,12 @@ def _seconds(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
-def peak_gib() -> float:
-    """Highest resident size of this process, in GiB, as Linux counts it.
+def peak_gib(process: int | str = "self") -> float:
+    """Highest resident size of a process, by default this one, in GiB, as Linux counts it.
 
-    VmHWM is of this process alone; ru_maxrss would start at the peak of the one that started it.
+    VmHWM is of that process alone; ru_maxrss would start at the peak of the one that started it.
     """
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmHWM:"))) / 2**20
 
 

@@ -23,7 +23,7 @@ from shop_platform.settings import load_settings
 if TYPE_CHECKING:
     import pandas as pd
     from elasticsearch import Elasticsearch
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
     from shop_platform.progress import Advance
     from shop_platform.segmentation.embeddings import Text
@@ -66,16 +66,20 @@ def _store(
     advance: Advance,
 ) -> None:
     """Encode and store texts on the workers. Each has a few tasks, so that one that dies leaves little to repeat."""
-    rows = [(text.origin, text.text) for text in texts]
-    tasks = max(-(-len(rows) // _TEXTS), min(len(rows), _TASKS * spark.sparkContext.defaultParallelism))
-    frame = spark.createDataFrame(rows, "origin string, text string").repartition(tasks)
     options = client_options(load_settings())
 
     def task(parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         return embed(parts, options, prefix, model)
 
-    done = frame.mapInPandas(task, "texts bigint").collect()
+    done = in_tasks(spark, texts).mapInPandas(task, "texts bigint").collect()
     advance(sum(row.texts for row in done))
+
+
+def in_tasks(spark: SparkSession, texts: Sequence[Text]) -> DataFrame:
+    """Origin and text of each, in as many tasks as they are encoded in."""
+    rows = [(text.origin, text.text) for text in texts]
+    tasks = max(-(-len(rows) // _TEXTS), min(len(rows), _TASKS * spark.sparkContext.defaultParallelism))
+    return spark.createDataFrame(rows, "origin string, text string").repartition(tasks)
 
 
 def writing(spark: SparkSession) -> WriteOnce:

@@ -30,6 +30,9 @@ from shop_platform.resources.postgres import Connection, PostgresResource
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+#: Summaries that Spark counts from the events, by their files in `sql/indexes/`, and their columns.
+COUNTED = {"weekly_activity": ["week", "user_id", "events"], "product_sales": ["day", "product_id", "purchases"]}
+
 _WEEK = dt.timedelta(days=7)
 
 
@@ -98,10 +101,7 @@ def _count_weeks(
             " WHERE day >= week::date AND day < week::date + 7",
             [weeks],
         )
-    for table, columns in (
-        ("weekly_activity", ["week", "user_id", "events"]),
-        ("product_sales", ["day", "product_id", "purchases"]),
-    ):
+    for table, columns in COUNTED.items():
         counted = spark.sql(translate_file(f"indexes/{table}"))
         bring_back(connection, lake, counted, sql.Identifier("analytics", table), columns)
     connection.execute(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @cache
-def _encoder(model: str) -> EncoderResource:
+def encoder_of(model: str) -> EncoderResource:
     """The encoder of this process: a worker that is used again loads its model once.
 
     Raises:
@@ -48,7 +48,7 @@ def embed(parts: Iterator[pd.DataFrame], options: Mapping[str, Any], prefix: str
     with Elasticsearch(**options) as client:
         for part in parts:
             texts = [Text(*row) for row in zip(part["origin"], part["text"], strict=True)]
-            store(client, prefix, model, texts, _encoder(model).encode([text.text for text in texts]))
+            store(client, prefix, model, texts, encoder_of(model).encode([text.text for text in texts]))
             yield pd.DataFrame({"texts": [len(texts)]})
 
 
