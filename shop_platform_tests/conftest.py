@@ -41,8 +41,9 @@ hypothesis.settings.load_profile("without_deadline")
 
 #: What takes longest, from the longest on: begun first, so that no process waits for the other at the end.
 LONGEST = (
-    "test_code_blocks.py", "test_cli.py", "acceptance/", "test_package.py", "engines/", "segmentation/test_assets.py",
-    "encoders/", "erasure/", "performance/test_assets.py", "segmentation/",
+    "acceptance/test_nothing_leaks.py", "acceptance/test_report_page.py", "acceptance/", "test_code_blocks.py",
+    "test_cli.py", "test_planted_faults.py", "engines/", "segmentation/test_assets.py", "performance/test_assets.py",
+    "test_package.py", "erasure/", "encoders/", "segmentation/",
 )  # fmt: skip
 
 

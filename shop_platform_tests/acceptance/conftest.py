@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
@@ -20,9 +17,7 @@ from shop_platform.segmentation.profiles import SHARED_BY
 from shop_platform.segmentation.queries import normalise
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
-from shop_platform_tests.small import SMALL
-
-COMMAND = str(Path(sys.executable).with_name("shop-platform"))
+from shop_platform_tests.small import shop_after_demo
 
 #: A password, API key and address of a webhook.
 SECRET = "c4n4ry-of-the-browsed-sh0p"
@@ -34,9 +29,12 @@ _FLAGS = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, headless, with an empty profile."""
+    """Debian's Chromium, headless, with an empty profile.
+
+    Closed before other modules: while Playwright is there an event loop runs, and Dagster can't start one of its own.
+    """
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("there is no Chromium: install Debian's package chromium")
@@ -52,31 +50,18 @@ def shop(
     elasticsearch_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[dict[str, str]]:
-    """The environment of a small shop whose demo has run; with a demo's own indexes, which are removed at the end."""
-    # A new one each time: in one that has been measured before, a demo does not measure again.
-    database = postgres_service.url(server_settings, f"browsed_shop_{uuid.uuid4().hex}")
-    environment = {
-        **SMALL,
-        # So many that the segments hold, with so few users.
-        "SHOP_SEARCHES": "2000",
-        # What is added later is a quarter of all events, which else would be measured again.
-        "SHOP_REMEASURE_GROWTH": "1",
-        # With secrets that open nothing here, and are nowhere to be found afterwards.
-        "DATABASE_URL": database.replace("@", f":{SECRET}@"),
+    """The environment of a small shop whose demo has run, with secrets that open nothing, to be found nowhere later."""
+    secrets = {
+        "DATABASE_URL": postgres_service.url(server_settings, f"browsed_shop_{uuid.uuid4().hex}").replace(
+            "@", f":{SECRET}@"
+        ),
         "ELASTICSEARCH_API_KEY": SECRET,
         "SHOP_ALERT_WEBHOOK": f"http://127.0.0.1:9/{SECRET}",
         "SHOP_SOURCE_DATABASE_URL": f"postgresql://reader:{SECRET}@127.0.0.1/none",
-        "ELASTICSEARCH_URL": elasticsearch_url,
-        "SHOP_HOME": str(tmp_path_factory.mktemp("browsed_shop")),
-    }  # fmt: skip
-    demo = [COMMAND, "--debug", "demo"]
-    done = subprocess.run(demo, env=os.environ | environment, check=True, capture_output=True, timeout=240)
-    printed_by(environment).write_bytes(done.stdout + done.stderr)
-    yield environment
-    with Elasticsearch(elasticsearch_url) as client:
-        for alias in ("user_logs", "search_embeddings"):
-            for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
-                client.indices.delete(index=index)
+    }
+    home = tmp_path_factory.mktemp("browsed_shop")
+    with shop_after_demo({**secrets, "ELASTICSEARCH_URL": elasticsearch_url, "SHOP_HOME": str(home)}) as environment:
+        yield environment
 
 
 def queries_of(shop: dict[str, str]) -> tuple[list[str], list[str]]:
@@ -96,11 +81,6 @@ def queries_of(shop: dict[str, str]) -> tuple[list[str], list[str]]:
         for spelling in typed[text]
     ]
     return lone, shared
-
-
-def printed_by(shop: dict[str, str]) -> Path:
-    """The file with what the demo printed."""
-    return Path(f"{shop['SHOP_HOME']}.printed")
 
 
 @pytest.fixture(scope="package")

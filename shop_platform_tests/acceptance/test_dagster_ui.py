@@ -30,7 +30,8 @@ from shop_platform.services import elasticsearch as elasticsearch_service
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 
-from .conftest import COMMAND, SECRET, queries_of
+from ..small import COMMAND
+from .conftest import SECRET, queries_of
 from .dagster_answers import Asker, ask, every
 
 RUNS = "{ runsOrError { ... on Runs { results { runId status assetSelection { path } } } } }"

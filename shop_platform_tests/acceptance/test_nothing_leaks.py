@@ -10,7 +10,8 @@ import pytest
 from elasticsearch import Elasticsearch
 from psycopg import sql
 
-from shop_platform_tests.acceptance.conftest import SECRET, printed_by, queries_of
+from shop_platform_tests.acceptance.conftest import SECRET, queries_of
+from shop_platform_tests.small import printed_by
 
 
 def kept_files(shop: dict[str, str]) -> Iterator[tuple[Path, bytes]]:

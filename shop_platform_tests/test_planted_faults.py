@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -27,9 +28,11 @@ from shop_platform.definitions import build_defs, default_resources
 from shop_platform.demo import conclude, materialise
 from shop_platform.runs import dagster_instance
 from shop_platform.segmentation.segments import load_segments
-from shop_platform.settings import load_settings
+from shop_platform.services import postgres as postgres_service
+from shop_platform.settings import Settings, load_settings
 
-from ..test_alerts import Webhook
+from .small import shop_after_demo
+from .test_alerts import Webhook
 
 
 @dataclass
@@ -468,6 +471,20 @@ PARTS = (
         ),
     ),
 )
+
+
+@pytest.fixture(scope="module")
+def shop(
+    server_settings: Settings, elasticsearch_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The environment of a small shop whose demo has run."""
+    settings = {
+        "DATABASE_URL": postgres_service.url(server_settings, f"faulty_shop_{uuid.uuid4().hex}"),
+        "ELASTICSEARCH_URL": elasticsearch_url,
+        "SHOP_HOME": str(tmp_path_factory.mktemp("faulty_shop")),
+    }
+    with shop_after_demo(settings) as environment:
+        yield environment
 
 
 @pytest.fixture
