@@ -8,7 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 from dagster._core.scheduler.instigation import ScheduleInstigatorData, SensorInstigatorData
-from dagster._core.storage.event_log import SqliteEventLogStorage
 
 #: Runs that are forgotten at a time, in some seconds: a sensor's look must end within a minute.
 _AT_A_TIME = 200
@@ -88,6 +87,9 @@ def _standing(
 
 def _remove_shard(instance: dg.DagsterInstance, run_id: str) -> None:
     """Remove the file of a run's events, which Dagster leaves behind, empty, where it keeps one for each run."""
+    # SQLAlchemy and Alembic, which commands that look at no run can do without.
+    from dagster._core.storage.event_log import SqliteEventLogStorage
+
     storage = instance.event_log_storage
     if isinstance(storage, SqliteEventLogStorage):
         shard = Path(storage.path_for_shard(run_id))
