@@ -34,6 +34,9 @@ from ..small import COMMAND
 from .conftest import SECRET, queries_of
 from .dagster_answers import Asker, ask, every
 
+# Dagster's pages load much before they show anything: more than Playwright's 5 s, where the machine is busy.
+expect.set_options(timeout=60_000)
+
 RUNS = "{ runsOrError { ... on Runs { results { runId status assetSelection { path } } } } }"
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 REPOSITORY = 'repositoryName: "__repository__", repositoryLocationName: "shop_platform"'
@@ -90,7 +93,7 @@ def ui(served: tuple[psutil.Process, str]) -> str:
 def page(browser: Browser, ui: str) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1500, "height": 1600}, base_url=ui)
     opened = context.new_page()
-    opened.set_default_timeout(30_000)
+    opened.set_default_timeout(60_000)
     yield opened
     context.close()
 
