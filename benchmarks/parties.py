@@ -72,7 +72,9 @@ class Party:
         """
         own = psutil.Process(self._process.pid)
         executors = [each for worker in self._workers for each in psutil.Process(worker.pid).children(recursive=True)]
-        return sum(peak_gib(each.pid) for each in (own, *own.children(recursive=True), *executors))
+        every = (own, *own.children(recursive=True), *executors)
+        # One that has ended, and was not waited for yet, has no memory any more.
+        return sum(peak_gib(each.pid) for each in every if each.status() != psutil.STATUS_ZOMBIE)
 
     def _heard(self) -> Any:  # noqa: ANN401  whatever JSON holds
         line = self._process.stdout.readline() if self._process.stdout else ""
