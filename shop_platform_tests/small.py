@@ -42,9 +42,14 @@ def shop_after_demo(settings: Mapping[str, str]) -> Iterator[dict[str, str]]:
     printed_by(environment).write_bytes(done.stdout + done.stderr)
     yield environment
     with Elasticsearch(environment["ELASTICSEARCH_URL"]) as client:
-        for alias in ("user_logs", "search_embeddings"):
-            for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
-                client.indices.delete(index=index)
+        remove_demo_indexes(client)
+
+
+def remove_demo_indexes(client: Elasticsearch) -> None:
+    """Remove the indexes that a demo makes, which have no prefix that a test could call its own."""
+    for alias in ("user_logs", "search_embeddings"):
+        for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
+            client.indices.delete(index=index)
 
 
 def printed_by(shop: Mapping[str, str]) -> Path:

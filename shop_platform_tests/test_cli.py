@@ -27,11 +27,10 @@ from shop_platform.definitions import build_defs
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 
-from .small import SMALL
+from .small import COMMAND, SMALL, remove_demo_indexes
 from .terminal import on_a_terminal
 
 ROOT = Path(__file__).parents[1]
-COMMAND = str(Path(sys.executable).with_name("shop-platform"))
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -62,9 +61,7 @@ def environment(
         "COLUMNS": "200",
     }
     with Elasticsearch(elasticsearch_url) as client:
-        for alias in ("user_logs", "search_embeddings"):
-            for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
-                client.indices.delete(index=index)
+        remove_demo_indexes(client)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from benchmarks import long_run
 from shop_platform.definitions import default_resources
+from shop_platform_tests.small import remove_demo_indexes
 
 #: Figures that are counts, and stay what they are after the first refresh.
 COUNTS = (
@@ -46,9 +47,7 @@ def test_what_must_not_grow_does_not(home: Path, monkeypatch: pytest.MonkeyPatch
         found = long_run.run_cycles(3, Console(quiet=True), measuring=False)
     finally:
         with default_resources()["elasticsearch"].client() as client:
-            for alias in ("user_logs", "search_embeddings"):
-                for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
-                    client.indices.delete(index=index)
+            remove_demo_indexes(client)
     first, last = found[1], found[-1]
     assert home.is_dir()
     assert last["events"] == 4_000 + 3 * long_run.EVENTS

@@ -26,7 +26,7 @@ from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 from shop_platform.sources.pseudonyms import Pseudonymised
 from shop_platform_tests.engines.test_export import export
-from shop_platform_tests.small import SMALL
+from shop_platform_tests.small import SMALL, remove_demo_indexes
 
 USER, MAIL = "u0003", "somebody.to.forget@example.org"
 
@@ -49,9 +49,7 @@ def shop(
         assert not make().failures
         yield environment
     with Elasticsearch(elasticsearch_url) as client:
-        for alias in ("user_logs", "search_embeddings"):
-            for index in client.options(ignore_status=404).indices.get(index=f"{alias}*"):
-                client.indices.delete(index=index)
+        remove_demo_indexes(client)
 
 
 @pytest.fixture
