@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -12,10 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
@@ -24,15 +22,22 @@ for name in list(os.environ):
     if name.startswith(("SHOP_", "DATABASE_URL", "ELASTICSEARCH_", "DAGSTER_")):
         del os.environ[name]
 os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+# The Java machines of tests live so briefly that optimising what they run costs more than it gains.
+for name in ("SHOP_ELASTICSEARCH_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS"):
+    os.environ[name] = "-XX:TieredStopAtLevel=1"
 
 from shop_platform.resources.elasticsearch import ElasticsearchResource  # noqa: E402  after the environment is clean
 from shop_platform.resources.postgres import PostgresResource  # noqa: E402
 from shop_platform.services import elasticsearch as elasticsearch_service  # noqa: E402
 from shop_platform.services import postgres as postgres_service  # noqa: E402
 from shop_platform.settings import Settings  # noqa: E402
+from shop_platform_tests.databases import clone_of  # noqa: E402
 
 HERE = Path(__file__).parent
 TEMPLATE = "shop_template"
+
+#: Bytes of memory that must be free for the servers' files to lie there.
+ROOM = 8 * 2**30
 
 # How long one example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("without_deadline", deadline=None)
@@ -97,9 +102,12 @@ def _folder_for_servers() -> Iterator[Path]:
     """A temporary folder outside of pytest's.
 
     As root, PostgreSQL runs under an account of its own, and a second pytest session that starts meanwhile takes the
-    right to enter pytest's folder away from it.
+    right to enter pytest's folder away from it. In memory, where there is room: a database is some hundred files, and
+    to make and remove those of one takes a disk's file system several times as long.
     """
-    with tempfile.TemporaryDirectory(prefix="shop_platform_tests_") as folder:
+    memory = Path("/dev/shm")  # noqa: S108  a folder with a new name is made in it
+    roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM
+    with tempfile.TemporaryDirectory(prefix="shop_platform_tests_", dir=memory if roomy else None) as folder:
         yield Path(folder)
 
 
@@ -116,17 +124,9 @@ def template_url(server_settings: Settings) -> str:
 @pytest.fixture
 def postgres(template_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresResource]:
     """A clean, migrated database of the test's own, which `DATABASE_URL` names meanwhile."""
-    name = f"test_{uuid.uuid4().hex}"
-    admin = make_conninfo(template_url, dbname="postgres")
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE))
-        )
-    parts = conninfo_to_dict(template_url) | {"dbname": name}
-    monkeypatch.setenv("DATABASE_URL", make_conninfo(**{key: str(value) for key, value in parts.items()}))
-    yield PostgresResource()
-    with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with clone_of(template_url) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        yield PostgresResource()
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def url(settings: Settings, progress: Progress | None = None) -> str:
         account.private_folder(folder, shared=False)
         with server_lock(folder):
             found = elasticsearch_server.find_ready(folder) or elasticsearch_server.start(
-                folder, settings.elasticsearch_heap, jars
+                folder, settings.elasticsearch_heap, jars, settings.elasticsearch_java_options
             )
     return found.url
 

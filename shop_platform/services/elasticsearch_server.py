@@ -82,7 +82,7 @@ def find_ready(folder: Path) -> Server | None:
     return Server(process, url, str(state.get("version")))
 
 
-def start(folder: Path, heap: str, jars: Jars) -> Server:
+def start(folder: Path, heap: str, jars: Jars, java_options: str | None = None) -> Server:
     """Start the node and wait until it answers. Call with the lock held, when `find_ready` finds none.
 
     Raises:
@@ -95,6 +95,7 @@ def start(folder: Path, heap: str, jars: Jars) -> Server:
     (folder / "logs" / "http.ports").unlink(missing_ok=True)
     http_port = _port_range(before.get("port"))
     command = [sys.executable, "-m", _MODULE, str(folder), cluster_name(folder), heap, http_port]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_BACK)}
     with (folder / "logs" / "process.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  our own command
             [*command, *map(str, jars.lib)],
@@ -103,7 +104,7 @@ def start(folder: Path, heap: str, jars: Jars) -> Server:
             stderr=log,
             start_new_session=True,
             cwd=folder,
-            env={name: value for name, value in os.environ.items() if not name.startswith(_KEPT_BACK)},
+            env=environment | ({"JAVA_TOOL_OPTIONS": java_options} if java_options else {}),
         )
     try:
         found = psutil.Process(process.pid)

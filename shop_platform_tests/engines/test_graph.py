@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shop_platform import automation
 from shop_platform.definitions import build_defs
@@ -23,6 +20,7 @@ from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 from shop_platform.resources.snapshots import snapshot
 from shop_platform.runs import run_assets
+from shop_platform_tests.databases import clone_of
 from shop_platform_tests.engines.cluster import Cluster, killed_in_the_middle
 from shop_platform_tests.small import SMALL
 
@@ -105,13 +103,8 @@ def _all(table: str) -> sql.Composed:
 @pytest.fixture
 def other_database(template_url: str) -> Iterator[str]:
     """URL of a second clean database."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(make_conninfo(template_url, dbname="postgres"), autocommit=True) as admin:
-        template = conninfo_to_dict(template_url)["dbname"]
-        identifiers = sql.Identifier(name), sql.Identifier(str(template))
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*identifiers))
-        yield make_conninfo(template_url, dbname=name)
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with clone_of(template_url) as url:
+        yield url
 
 
 def by_spark(cluster: Cluster, url: str, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +122,7 @@ def by_spark(cluster: Cluster, url: str, lake: Path, monkeypatch: pytest.MonkeyP
     "environment",
     [
         pytest.param(SMALL, id="small"),
+        pytest.param({}, id="default"),
         pytest.param(
             {"SHOP_CONFIG": str(RETAIL)},
             id="online_retail",

@@ -17,9 +17,8 @@ import psycopg
 from elasticsearch import Elasticsearch
 from PIL import Image
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ..conftest import TEMPLATE
+from ..databases import clone_of
 from .children import Child, child, materialise
 
 #: Assets in the order in which they are made, those of one step together.
@@ -129,18 +128,11 @@ class Twin:
 def twins(template_url: str, search: str, home: Path) -> Iterator[tuple[Twin, Twin]]:
     """Both shops, empty; removed at the end."""
     names = [f"twin_{uuid.uuid4().hex[:12]}" for _ in range(2)]
-    parts = conninfo_to_dict(template_url)
-    admin = make_conninfo(template_url, dbname="postgres")
-    with psycopg.connect(admin, autocommit=True) as connection:
-        for name in names:
-            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-            connection.execute(statement.format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
-    urls = [make_conninfo(**{key: str(value) for key, value in (parts | {"dbname": name}).items()}) for name in names]
-    one, other = (Twin(url, search, home / name, f"{name}_") for url, name in zip(urls, names, strict=True))
-    yield one, other
-    with psycopg.connect(admin, autocommit=True) as connection:
-        for name in names:
-            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with clone_of(template_url) as first, clone_of(template_url) as second:
+        one, other = (
+            Twin(url, search, home / name, f"{name}_") for url, name in zip((first, second), names, strict=True)
+        )
+        yield one, other
     with Elasticsearch(search) as client:
         for name in names:
             for index in client.indices.get(index=f"{name}_*", expand_wildcards="all"):

@@ -5,29 +5,19 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from shop_platform.resources.elasticsearch import ElasticsearchResource
 from shop_platform.resources.postgres import PostgresResource
-from shop_platform_tests.conftest import TEMPLATE
+from shop_platform_tests.databases import clone_of
 
 
 @pytest.fixture(scope="module")
 def fuzzed(template_url: str) -> Iterator[PostgresResource]:
     """A migrated database, which `DATABASE_URL` names meanwhile."""
-    name = f"test_{uuid.uuid4().hex}"
-    parts = conninfo_to_dict(template_url) | {"dbname": name}
-    with (
-        psycopg.connect(make_conninfo(template_url, dbname="postgres"), autocommit=True) as admin,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(TEMPLATE)))
-        patch.setenv("DATABASE_URL", make_conninfo(**{key: str(value) for key, value in parts.items()}))
+    with clone_of(template_url) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url)
         yield PostgresResource()
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from threading import Event, Thread
 
+import psycopg
 import pytest
 
 from shop_platform.performance.summaries import refresh_summaries
 from shop_platform.resources.postgres import Connection, PostgresResource
+from shop_platform_tests.databases import clone_of
 
 TINY = """
 INSERT INTO users (user_id, signup_date) VALUES ('ann', '2024-12-01'), ('bob', '2024-12-01');
@@ -47,14 +49,22 @@ def tiny_shop(postgres: PostgresResource) -> PostgresResource:
     return postgres
 
 
+@pytest.fixture(scope="session")
+def random_template(template_url: str) -> Iterator[str]:
+    """URL of the database with 20,000 events of 500 users that each test's is cloned from."""
+    with clone_of(template_url) as url:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(RANDOM)
+            connection.execute("VACUUM (ANALYZE) users, products, events")
+        yield url
+
+
 @pytest.fixture
-def random_shop(postgres: PostgresResource) -> PostgresResource:
-    """A database with 20,000 events of 500 users."""
-    with postgres.connect() as connection:
-        connection.execute(RANDOM)
-    with postgres.connect(autocommit=True) as connection:
-        connection.execute("VACUUM (ANALYZE) users, products, events")
-    return postgres
+def random_shop(random_template: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresResource]:
+    """A database with 20,000 events of 500 users, of the test's own."""
+    with clone_of(random_template) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
+        yield PostgresResource()
 
 
 def live_state(connection: Connection) -> list[tuple[object, ...]]:

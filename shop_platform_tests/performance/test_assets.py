@@ -27,6 +27,12 @@ ROOM = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure as briefly as can be set."""
+    monkeypatch.setenv("SHOP_MEASURE_SECONDS", "0.1")
+
+
 def materialise(postgres: PostgresResource, *names: str, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         ROOM,

@@ -19,7 +19,7 @@ from shop_platform.sources.base import EVENT_COLUMNS, PRODUCT_COLUMNS, USER_COLU
 from shop_platform.sources.parameters import PERSONAS, ShopParameters, return_probability
 from shop_platform.sources.synthetic import SyntheticSource
 
-SEEDS = int(os.environ.get("RETENTION_SEEDS", "20"))
+SEEDS = int(os.environ.get("RETENTION_SEEDS", "10"))
 
 pytestmark = pytest.mark.timeout(15 * max(SEEDS, 20))
 

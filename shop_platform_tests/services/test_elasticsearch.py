@@ -89,6 +89,13 @@ def test_the_heap_is_bounded_and_no_index_is_made_by_accident(settings: Settings
         assert response.meta.status == 404
 
 
+def test_its_java_gets_the_options_that_are_set(settings: Settings) -> None:
+    assert settings.elasticsearch_java_options == "-XX:TieredStopAtLevel=1"  # conftest.py
+    with client(settings) as es:
+        (node,) = es.nodes.info(metric="jvm")["nodes"].values()
+    assert settings.elasticsearch_java_options in node["jvm"]["input_arguments"]
+
+
 def test_a_nearly_full_disk_does_not_block_writing(settings: Settings) -> None:
     with client(settings) as es:
         found = es.cluster.get_settings(include_defaults=True, flat_settings=True)
