@@ -11,6 +11,8 @@ DATA ?=
 # A larger synthetic shop: make demo SCALE=500k, 5m or 50m (events)
 SCALE ?=
 PORT ?= 3000
+# Of the tests: on 2 cores one more than those, since each waits for servers now and then.
+PROCESSES ?= 3
 export SHOP_CONFIG := $(or $(CONFIG),$(SHOP_CONFIG))
 export SHOP_DATA := $(or $(DATA),$(SHOP_DATA))
 export SHOP_SCALE := $(or $(SCALE),$(SHOP_SCALE))
@@ -38,13 +40,13 @@ demo: setup ## Run the whole platform and print what it found.
 	@$(BIN)/shop-platform demo
 
 test: setup ## Run every test against real servers.
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 coverage: setup ## Run every test and count the lines that they reach; takes half as long again.
-	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-faults: setup ## Inject every fault that something is promised about; half an hour.
-	$(BIN)/pytest -m fault --numprocesses 2 --dist worksteal
+	$(BIN)/pytest -m fault --numprocesses $(PROCESSES) --dist worksteal
 
 check: setup ## Format, lint and types.
 	$(BIN)/ruff format --check .

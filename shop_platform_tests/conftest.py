@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -60,6 +61,12 @@ def _rank(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest."""
     items.sort(key=_rank)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage no more in what was imported: a million objects, which stay."""
+    gc.collect()
+    gc.freeze()
 
 
 class ByFixtures(LoadScopeScheduling):

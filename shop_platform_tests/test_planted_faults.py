@@ -245,12 +245,12 @@ def busy_server(world: World) -> Iterator[None]:
                 pass
 
 
-#: Waits a thousandth of a second where there is an index on the copy of the events, or where there is none.
+#: Waits a hundredth of a second where there is an index on the copy of the events, or where there is none.
 WAIT = """
 CREATE FUNCTION wait_where(indexed boolean) RETURNS integer LANGUAGE plpgsql AS $$
 BEGIN
     IF indexed = EXISTS (SELECT FROM pg_index WHERE indrelid = 'lab_copy.events'::regclass AND NOT indisprimary) THEN
-        PERFORM pg_sleep(0.001);
+        PERFORM pg_sleep(0.01);
     END IF;
     RETURN 0;
 END
