@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,7 +32,7 @@ SCALES: dict[Scale, dict[str, int]] = {
 
 
 class Settings(BaseSettings):
-    """Settings, read from the environment each time that `load_settings` is called."""
+    """Settings, as the environment holds them whenever `load_settings` is called."""
 
     model_config = SettingsConfigDict(
         env_prefix="SHOP_", env_ignore_empty=True, extra="ignore", frozen=True, populate_by_name=True
@@ -311,10 +313,23 @@ def load_settings() -> Settings:
         SettingsError: a variable has a value that can't be used; the message names it and never shows a secret.
     """
     try:
-        return Settings()
+        return _settings_of(frozenset(os.environ.items()), _working_folder())
     except ValidationError as error:
         problems = "; ".join(f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors())
         raise SettingsError(f"Unusable setting in the environment: {problems}.") from None
+
+
+@lru_cache(maxsize=8)
+def _settings_of(environment: frozenset[tuple[str, str]], folder: str) -> Settings:  # noqa: ARG001  what they depend on
+    """The settings of this environment and working folder: to read them takes 2 ms, and each connection asks."""
+    return Settings()
+
+
+def _working_folder() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:  # somebody has removed it
+        return ""
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -55,7 +55,7 @@ def test_a_vector_is_the_same_in_another_order_and_among_others(onnx: OnnxEncode
 
 def test_a_vector_is_the_same_in_a_batch_of_any_size(onnx: OnnxEncoder) -> None:
     alone = onnx.encode(["wireless headphones"])[0]
-    for size in range(2, 130):
+    for size in (*range(2, 34), 63, 64, 65, 127, 128, 129):
         assert (onnx.encode(["wireless headphones"] * size) == alone).all(), size
 
 

@@ -15,7 +15,7 @@ from shop_platform.errors import ShopPlatformError
 from shop_platform.sources.base import Extract
 
 #: Cases of all tests here together; FUZZ_CASES=50000 for a long run.
-TOTAL = int(os.environ.get("FUZZ_CASES", "1000"))
+TOTAL = int(os.environ.get("FUZZ_CASES", "500"))
 
 #: The part of them that each test gets. What starts a server's work costs more than what is pure.
 SHARES = {
