@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from shop_platform.errors import SettingsError
@@ -33,3 +35,10 @@ def test_an_unknown_scale_is_refused_with_the_known_ones(monkeypatch: pytest.Mon
     monkeypatch.setenv("SHOP_SCALE", "5x")
     with pytest.raises(SettingsError, match=r"SHOP_SCALE: .*'50k', '500k', '5m' or '50m'"):
         load_settings()
+
+
+def test_the_home_follows_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert load_settings().home == tmp_path / name / ".shop"
