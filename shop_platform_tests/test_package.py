@@ -118,7 +118,8 @@ def installed(wheel: Path) -> Iterator[Path]:
 
 def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command in a folder, as somebody who knows nothing of the checkout."""
-    environment = {name: os.environ[name] for name in ("HOME", "PATH", "LANG", "XDG_CACHE_HOME") if name in os.environ}
+    kept = ("HOME", "PATH", "LANG", "XDG_CACHE_HOME", "SHOP_ELASTICSEARCH_JAVA_OPTIONS")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
     return subprocess.run(
         command, cwd=folder, env=environment | SMALL, capture_output=True, text=True, timeout=240, check=False
     )

@@ -82,7 +82,7 @@ def find_ready(folder: Path) -> Server | None:
     return Server(process, url, str(state.get("version")))
 
 
-def start(folder: Path, heap: str, jars: Jars, java_options: str | None = None) -> Server:
+def start(folder: Path, heap: str, jars: Jars, java_options: str | None) -> Server:
     """Start the node and wait until it answers. Call with the lock held, when `find_ready` finds none.
 
     Raises:

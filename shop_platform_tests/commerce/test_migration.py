@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
-import psycopg
 import pytest
-from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from shop_platform import sqlfiles
 from shop_platform.commerce.loading import load_shop_tables
 from shop_platform.resources.migrating import migrate
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform_tests.databases import clone_of
 
 from .lists import ListSource, event, shop_of, user
 
@@ -31,16 +29,12 @@ INSERT INTO events (user_id, product_id, event_type, timestamp) VALUES ('abc123'
 @pytest.fixture
 def loaded_before(template_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresResource]:
     """A database at migration 005, with a shop and one event that somebody else added."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(make_conninfo(template_url, dbname="postgres"), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        parts = conninfo_to_dict(template_url) | {"dbname": name}
-        monkeypatch.setenv("DATABASE_URL", make_conninfo(**{key: str(value) for key, value in parts.items()}))
+    with clone_of(make_conninfo(template_url, dbname="template1")) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
         later = [file for file in sqlfiles.list_sql("schema") if file.name >= "006"]
         with PostgresResource().connect() as connection:
             migrate(connection, [file for file in sqlfiles.list_sql("schema") if file not in later])
         yield PostgresResource()
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def test_rows_of_a_load_before_are_the_sources_and_others_are_kept(loaded_before: PostgresResource) -> None:

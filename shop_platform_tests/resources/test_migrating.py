@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier, Event
 from typing import Any
 
-import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
 from shop_platform import sqlfiles
 from shop_platform.commerce.loading import load_shop_tables
@@ -28,6 +26,7 @@ from shop_platform.retention.summaries import refresh_retention
 from shop_platform.services.postgres_commands import binaries
 from shop_platform.sqlfiles import SqlFile
 from shop_platform_tests.commerce.lists import ListSource, event, shop_of, user
+from shop_platform_tests.databases import clone_of
 
 FILES = sqlfiles.list_sql("schema")
 
@@ -111,13 +110,9 @@ CLEARED = {
 @pytest.fixture
 def empty(template_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresResource]:
     """A database without any schema of ours."""
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(make_conninfo(template_url, dbname="postgres"), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        parts = conninfo_to_dict(template_url) | {"dbname": name}
-        monkeypatch.setenv("DATABASE_URL", make_conninfo(**{key: str(value) for key, value in parts.items()}))
+    with clone_of(make_conninfo(template_url, dbname="template1")) as url:
+        monkeypatch.setenv("DATABASE_URL", url)
         yield PostgresResource()
-        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def bring(postgres: PostgresResource, files: list[SqlFile]) -> list[str]:
