@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 #: What each Java may hold, GiB: its heap, and beside it what Spark allows an executor by default.
 HEAP, BESIDE = 1, 0.375
 
-#: How many texts are encoded: eight tasks of 2,000, which one core takes some 15 s for. Spark ends a Python worker that
-#: has waited for a minute, which is longer than another party's turns.
+#: How many texts are encoded: sixteen tasks of 1,000, which one core takes some 15 s for. Spark ends a Python worker
+#: that has waited for a minute, which is longer than another party's turns.
 TEXTS = 16_000
 
 

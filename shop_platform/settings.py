@@ -147,8 +147,15 @@ class Settings(BaseSettings):
     spark_master: str = Field(
         "local[*]",
         validation_alias="SPARK_MASTER",
-        pattern=r"^(local(\[[^\]]+\])?|spark://.+)$",
-        description="Where Spark runs: local[*], local[2], or spark://host:7077 for a standalone cluster.",
+        pattern=r"^(local(\[[^\]]+\])?|spark://.+|sc://[^/;@]+(/(;use_ssl=true)?)?)$",
+        description="Where Spark runs: local[*], local[2], spark://host:7077 for a standalone cluster, or "
+        "sc://host:15002 for a server of Spark Connect (sc://host:15002/;use_ssl=true by TLS; its token in "
+        "SPARK_CONNECT_AUTHENTICATE_TOKEN).",
+    )
+    active_users: Literal["exact", "sketch"] = Field(
+        "exact",
+        description="How weekly active users are counted: exact, or with ENGINE=spark also sketch, which estimates "
+        "them by HyperLogLog (95 % of the weeks within 0.8 %) and keeps no row for each user and week.",
     )
     lake: str | None = Field(
         None,
@@ -277,6 +284,13 @@ class Settings(BaseSettings):
     def _fill_from_scale(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Numbers that are not set follow the scale; an unknown scale is refused later, with the others named."""
         return SCALES.get(values.get("scale", "50k"), {}) | values
+
+    @field_validator("active_users")
+    @classmethod
+    def _only_by_spark(cls, value: str, info: ValidationInfo) -> str:
+        if value == "sketch" and info.data.get("engine") == "postgres":
+            raise ValueError("is sketch, which needs ENGINE=spark: PostgreSQL counts users exactly")
+        return value
 
     @field_validator("alert_webhook")
     @classmethod

@@ -42,3 +42,11 @@ def test_the_home_follows_the_working_folder(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
         assert load_settings().home == tmp_path / name / ".shop"
+
+
+def test_users_are_estimated_by_spark_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_ACTIVE_USERS", "sketch")
+    with pytest.raises(SettingsError, match=r"SHOP_ACTIVE_USERS: .*needs ENGINE=spark"):
+        load_settings()
+    monkeypatch.setenv("ENGINE", "spark")
+    assert load_settings().active_users == "sketch"

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from shop_platform.segmentation.embeddings import Text
     from shop_platform.segmentation.marks import Position
 
-#: Texts of one task at most, tasks for each core at least, and slices of the documents.
-_TEXTS, _TASKS, _SLICES = 2_048, 4, 8
+#: Tasks of one job at least, and at most the slices that Elasticsearch cuts a snapshot into by default.
+_TASKS, _SLICES = 8, 1_024
+
+#: Texts and documents of one task, where there are many: a second or a few, which are lost with a worker that dies.
+_TEXTS, _DOCUMENTS = 1_024, 20_000
 
 _DISTINCT = "SELECT query, count(*) FROM search_logs GROUP BY query"
 
@@ -78,7 +81,7 @@ def _store(
 def in_tasks(spark: SparkSession, texts: Sequence[Text]) -> DataFrame:
     """Origin and text of each, in as many tasks as they are encoded in."""
     rows = [(text.origin, text.text) for text in texts]
-    tasks = max(-(-len(rows) // _TEXTS), min(len(rows), _TASKS * spark.sparkContext.defaultParallelism))
+    tasks = max(-(-len(rows) // _TEXTS), min(len(rows), _TASKS))
     return spark.createDataFrame(rows, "origin string, text string").repartition(tasks)
 
 
@@ -95,11 +98,12 @@ def writing(spark: SparkSession) -> WriteOnce:
             labels = read()
             done.total = taken.count()
             point, shards, options = taken.point, taken.shards, client_options(load_settings())
+            count = min(max(done.total // _DOCUMENTS, _TASKS), _SLICES)
 
             def task(parts: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-                return write_back(parts, options, alias, (point, shards), _SLICES, labels)
+                return write_back(parts, options, alias, (point, shards), count, labels)
 
-            slices = spark.range(0, _SLICES, 1, _SLICES)
+            slices = spark.range(0, count, 1, count)
             for row in slices.mapInPandas(task, "done string").collect():
                 add_packed(done, row.done)
         return done

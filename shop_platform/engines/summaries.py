@@ -14,7 +14,8 @@ from shop_platform.engines.lake import Lake, Manifest
 from shop_platform.engines.session import naming_failures
 from shop_platform.engines.tables import bring_back, read_table
 from shop_platform.engines.translation import translate, translate_file
-from shop_platform.performance.queries import answer, dashboard_queries, rows_fingerprint
+from shop_platform.performance.queries import DashboardQuery, answer, dashboard_queries, rows_fingerprint
+from shop_platform.performance.sketches import LOG2_BUCKETS
 from shop_platform.performance.summaries import (
     CONSUMER,
     Refresh,
@@ -28,7 +29,7 @@ from shop_platform.performance.summaries import (
 from shop_platform.resources.postgres import Connection, PostgresResource
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark.sql import DataFrame, SparkSession
 
 #: Summaries that Spark counts from the events, by their files in `sql/indexes/`, and their columns.
 COUNTED = {"weekly_activity": ["week", "user_id", "events"], "product_sales": ["day", "product_id", "purchases"]}
@@ -37,11 +38,21 @@ _WEEK = dt.timedelta(days=7)
 
 
 @naming_failures()
-def refresh_summaries(spark: SparkSession, lake: Lake, postgres: PostgresResource, *, rebuild: bool = False) -> Refresh:
+def refresh_summaries(
+    spark: SparkSession, lake: Lake, postgres: PostgresResource, *, rebuild: bool = False, active_users: str = "exact"
+) -> Refresh:
     """What `performance.summaries.refresh_summaries` does, with the events counted by Spark.
 
     Weeks in which events came, went or changed are counted anew, and their days with them, from the months that hold
     them; the log of changes says which weeks these are. What is made from the summaries alone stays PostgreSQL's.
+
+    Args:
+        spark: the session, in the shop's time zone.
+        lake: where the copy is.
+        postgres: the shop's database.
+        rebuild: build anew whatever has changed.
+        active_users: `exact`, or `sketch` for an estimate (`performance/sketches.py` says how good) without a row for
+            each user and week.
 
     Raises:
         BusyError: another run has been copying for too long.
@@ -52,15 +63,15 @@ def refresh_summaries(spark: SparkSession, lake: Lake, postgres: PostgresResourc
         prepare(postgres, lake)
         with one_writer(postgres, "60s") as (connection, state):
             manifest = bring_up(postgres, connection, lake)
-            reason = "asked for" if rebuild else reason_to_rebuild(connection, share=1.0)
+            reason = "asked for" if rebuild else reason_to_rebuild(connection, share=1.0, active_users=active_users)
             weeks = None if reason else _touched_weeks(connection)
             changes = one_number(connection, "SELECT count(*) FROM ops.event_log WHERE sign <> 0")
             connection.execute("DELETE FROM ops.event_log; DELETE FROM ops.product_log")
             if weeks is None or weeks:
-                _count_weeks(spark, lake, manifest, connection, weeks)
+                _count_weeks(spark, lake, manifest, connection, weeks, active_users)
             fill_summary(connection, "category_revenue")
             fill_summary(connection, "category_totals")
-            done = _judge(spark, lake, manifest, connection, reason, 0 if reason else changes)
+            done = _judge(spark, lake, manifest, connection, reason, 0 if reason else changes, active_users)
             if done.published:
                 mark_consumed(connection, CONSUMER, state)
             else:
@@ -82,9 +93,17 @@ def _months_of(weeks: Sequence[dt.datetime]) -> set[str]:
 
 
 def _count_weeks(
-    spark: SparkSession, lake: Lake, manifest: Manifest, connection: Connection, weeks: Sequence[dt.datetime] | None
+    spark: SparkSession,
+    lake: Lake,
+    manifest: Manifest,
+    connection: Connection,
+    weeks: Sequence[dt.datetime] | None,
+    active_users: str,
 ) -> None:
-    """Count weeks, all where None, into `weekly_activity`, `weekly_active_users` and `product_sales`."""
+    """Count weeks, all where None, into `weekly_activity`, `weekly_active_users` and `product_sales`.
+
+    Where active users are estimated, nothing goes into `weekly_activity`.
+    """
     events = read_table(spark, lake, manifest, "events", None if weeks is None else _months_of(weeks))
     if weeks is None:
         connection.execute("DELETE FROM weekly_activity; DELETE FROM weekly_active_users; DELETE FROM product_sales")
@@ -101,22 +120,40 @@ def _count_weeks(
             " WHERE day >= week::date AND day < week::date + 7",
             [weeks],
         )
-    for table, columns in COUNTED.items():
+
+    def count(table: str) -> None:
         counted = spark.sql(translate_file(f"indexes/{table}"))
-        bring_back(connection, lake, counted, sql.Identifier("analytics", table), columns)
-    connection.execute(
-        "INSERT INTO weekly_active_users (week, active_users) SELECT week, count(*) FROM weekly_activity"
-        " WHERE %(weeks)s::timestamptz[] IS NULL OR week = ANY(%(weeks)s) GROUP BY week",
-        {"weeks": weeks},
-    )
+        bring_back(connection, lake, counted, sql.Identifier("analytics", table), COUNTED[table])
+
+    count("product_sales")
+    if active_users == "sketch":
+        users, columns = sql.Identifier("analytics", "weekly_active_users"), ["week", "active_users", "estimated"]
+        bring_back(connection, lake, estimated_weeks(spark), users, columns)
+    else:
+        count("weekly_activity")
+        connection.execute(
+            "INSERT INTO weekly_active_users (week, active_users) SELECT week, count(*) FROM weekly_activity"
+            " WHERE %(weeks)s::timestamptz[] IS NULL OR week = ANY(%(weeks)s) GROUP BY week",
+            {"weeks": weeks},
+        )
 
 
-def direct_answers(spark: SparkSession, lake: Lake, manifest: Manifest) -> dict[str, list[tuple[Any, ...]]]:
-    """The dashboard's queries as written, by Spark from all of the copy; rows as psycopg gives them."""
+def estimated_weeks(spark: SparkSession) -> DataFrame:
+    """Active users by week, estimated. The SQL of `sql/` has no sketches, since PostgreSQL has none."""
+    from pyspark.sql import functions
+
+    week, users = functions.date_trunc("week", "timestamp"), functions.hll_sketch_agg("user_id", LOG2_BUCKETS)
+    return spark.table("events").groupBy(week).agg(functions.hll_sketch_estimate(users), functions.lit(True))
+
+
+def direct_answers(
+    spark: SparkSession, lake: Lake, manifest: Manifest, queries: Sequence[DashboardQuery]
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Queries as written, by Spark from all of the copy; rows as psycopg gives them."""
     for table in ("events", "products"):
         read_table(spark, lake, manifest, table)
     zone = spark.conf.get("spark.sql.session.timeZone")
-    return {query.name: rows_of(spark, translate(query.text), str(zone)) for query in dashboard_queries()}
+    return {query.name: rows_of(spark, translate(query.text), str(zone)) for query in queries}
 
 
 def rows_of(spark: SparkSession, query: str, time_zone: str) -> list[tuple[Any, ...]]:
@@ -131,19 +168,34 @@ def rows_of(spark: SparkSession, query: str, time_zone: str) -> list[tuple[Any, 
 
 
 def _judge(
-    spark: SparkSession, lake: Lake, manifest: Manifest, connection: Connection, reason: str | None, changes: int
+    spark: SparkSession,
+    lake: Lake,
+    manifest: Manifest,
+    connection: Connection,
+    reason: str | None,
+    changes: int,
+    active_users: str,
 ) -> Refresh:
-    """Count what must agree; after a rebuild, also compare with the queries as Spark answers them."""
+    """Count what must agree; after a rebuild, also compare with the queries as Spark answers them.
+
+    Where users are estimated no events are stored by week, and counting the users exactly would be what the estimate
+    saves: weeks drawn at random are compared afterwards.
+    """
     rows, counted = counts(connection)
-    counted["events of all weeks and in the copy"] = (
-        one_number(connection, "SELECT sum(events) FROM weekly_activity"),
-        manifest.rows("events"),
-    )
+    queries = dashboard_queries()
+    if active_users == "sketch":
+        rows["weekly_activity"] = 0
+        queries = [query for query in queries if query.name != "weekly_active_users"]
+    else:
+        counted["events of all weeks and in the copy"] = (
+            one_number(connection, "SELECT sum(events) FROM weekly_activity"),
+            manifest.rows("events"),
+        )
     equal = {}
     if reason is not None:
-        direct = direct_answers(spark, lake, manifest)
+        direct = direct_answers(spark, lake, manifest, queries)
         equal = {
             query.name: rows_fingerprint(direct[query.name]) == rows_fingerprint(answer(connection, query.from_summary))
-            for query in dashboard_queries()
+            for query in queries
         }
     return Refresh(rebuilt=reason, event_changes=changes, rows=rows, equal=equal, counted=counted)

@@ -143,8 +143,11 @@ def answers_equal(done: Refresh, weeks: Sequence[WeekCompared]) -> dg.AssetCheck
         description = f"Weeks that differ: {'; '.join(wrong)}. The next refresh builds the summaries anew."
     else:
         compared = ", ".join(f"{week.week:%Y-%m-%d}" for week in weeks)
-        description = ("Both answers are the direct queries'. " if done.equal else "") + (
-            f"Weeks compared with the direct queries, and equal: {compared}."
+        estimated = any(week.estimated for week in weeks)
+        rebuilt = f"As the direct queries answer: {', '.join(done.equal)}. " if done.equal else ""
+        description = rebuilt + (
+            "Weeks compared with the direct queries, and equal"
+            f"{', but for the error of an estimate' if estimated else ''}: {compared}."
             if weeks
             else "No week could be compared: changes wait for all of them."
         )

@@ -127,27 +127,33 @@ def one_writer(postgres: PostgresResource, lock_timeout: str) -> Iterator[tuple[
         yield connection, event_state(connection)
 
 
-def reason_to_rebuild(connection: Connection, *, share: float = REBUILD_SHARE) -> str | None:
+def reason_to_rebuild(
+    connection: Connection, *, share: float = REBUILD_SHARE, active_users: str = "exact"
+) -> str | None:
     """Why the summaries can't be brought up by what changed since, in the caller's snapshot; None where they can.
 
     Args:
         connection: in a transaction.
         share: with more changes than this share of the events, building anew is quicker.
+        active_users: how they are counted now, `exact` or `sketch`.
     """
     row = connection.execute(
         "SELECT (SELECT time_zone FROM ops.summary_basis), current_setting('TimeZone'),"
         " EXISTS (SELECT FROM ops.event_log WHERE sign = 0), (SELECT count(*) FROM ops.event_log),"
-        " (SELECT reltuples FROM pg_class WHERE oid = 'public.events'::regclass)"
+        " (SELECT reltuples FROM pg_class WHERE oid = 'public.events'::regclass),"
+        " (SELECT bool_or(estimated) FROM analytics.weekly_active_users)"
     ).fetchone()
     if row is None:
         raise AssertionError("a query without FROM returns one row")
-    built_in, time_zone, unnoted, changes, events = row
+    built_in, time_zone, unnoted, changes, events, estimated = row
     if built_in is None:
         return "there were no summaries"
     if unnoted:
         return "rows changed that were not noted one by one"
     if built_in != time_zone:
         return f"the time zone was {built_in}"
+    if estimated is not None and estimated != (active_users == "sketch"):
+        return "active users were " + ("estimated" if estimated else "counted")
     # An estimate, -1 in a table never analysed: what it decides changes the time, not the result.
     return "much of the shop has changed" if changes > max(1_000, share * events) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from shop_platform.performance.ladder import rungs
+from shop_platform.performance.sketches import ERROR_95
 from shop_platform.records import find_record
 from shop_platform.resources.postgres import Connection
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from shop_platform.performance.effects import Effects
 
 #: Raised whenever the form of the results changes in a way that a reader would notice.
-FORMAT = 5
+FORMAT = 6
 
 
 def collect_results(connection: Connection) -> dict[str, Any]:
@@ -38,6 +39,9 @@ def collect_results(connection: Connection) -> dict[str, Any]:
             "weekly_active_users": _rows(
                 connection,
                 "SELECT week::date::text AS week, active_users FROM analytics.weekly_active_users ORDER BY 1",
+            ),
+            "active_users_error": (
+                ERROR_95 if _value(connection, "SELECT bool_or(estimated) FROM analytics.weekly_active_users") else None
             ),
             "revenue_by_category": _rows(
                 connection,

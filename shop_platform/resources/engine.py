@@ -42,7 +42,8 @@ class EngineResource(ConfigurableResource[Any]):
             return summaries.refresh_summaries(postgres)
         from shop_platform.engines.summaries import refresh_summaries
 
-        return refresh_summaries(self.spark(postgres), self.lake(), postgres)
+        counted = load_settings().active_users
+        return refresh_summaries(self.spark(postgres), self.lake(), postgres, active_users=counted)
 
     def counting(self, postgres: PostgresResource) -> AbstractContextManager[None]:
         """Surrounds the transaction in which retention is counted."""

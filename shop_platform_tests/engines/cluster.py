@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -28,20 +29,41 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._environment = os.environ | {
-            "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "256m", "SPARK_WORKER_DIR": str(folder / "work"),
+            "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_WORKER_DIR": str(folder / "work"), "PYSPARK_PYTHON": sys.executable,
         }  # fmt: skip
-        self._master, told = self._start("master.Master", "--host", "127.0.0.1", "--port", "0", "--webui-port", "0")
+        self._master, told = self._start(
+            "deploy.master.Master", "--host", "127.0.0.1", "--port", "0", "--webui-port", "0"
+        )
         self.url = _wait(told, r"Starting Spark master at (spark://\S+)")
         self.workers: list[subprocess.Popen[bytes]] = []
 
     def add_worker(self) -> subprocess.Popen[bytes]:
         """One more worker, registered with the master."""
         worker, told = self._start(
-            "worker.Worker", "--host", "127.0.0.1", "--webui-port", "0", "--cores", "1", "--memory", "1g", self.url
+            "deploy.worker.Worker", "--host", "127.0.0.1", "--webui-port", "0",
+            "--cores", "1", "--memory", "1g", self.url,
         )  # fmt: skip
         _wait(told, r"(Successfully registered with master)")
         self.workers.append(worker)
         return worker
+
+    @contextmanager
+    def connect_server(self) -> Iterator[str]:
+        """A server of Spark Connect that has all workers; its URL."""
+        options = {
+            "spark.connect.grpc.binding.address": "127.0.0.1", "spark.connect.grpc.binding.port": 0,
+            "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.ui.enabled": "false",
+        }  # fmt: skip
+        server, told = self._start(
+            "deploy.SparkSubmit", "--class", "org.apache.spark.sql.connect.service.SparkConnectServer",
+            "--master", self.url, *(f"--conf={name}={value}" for name, value in options.items()), "spark-internal",
+            memory="1g",
+        )  # fmt: skip
+        try:
+            yield "sc://" + _wait(told, r"Spark Connect server started at: /?(\S+)")
+        finally:
+            server.terminate()
+            server.wait(30)
 
     def kill_worker(self, worker: subprocess.Popen[bytes]) -> int:
         """End a worker and the executors under it at once, as a machine that fails does; returns how many processes."""
@@ -59,14 +81,22 @@ class Cluster:
         self._master.kill()
         self._master.wait(30)
 
-    def _start(self, name: str, *arguments: str) -> tuple[subprocess.Popen[bytes], Path]:
+    def _start(self, name: str, *arguments: str, memory: str = "256m") -> tuple[subprocess.Popen[bytes], Path]:
         told = self._folder / f"{name}-{time.monotonic_ns()}.log"
         with told.open("wb") as log:
             process = subprocess.Popen(
-                [str(_CLASS), f"org.apache.spark.deploy.{name}", *arguments],
-                env=self._environment, stdout=log, stderr=subprocess.STDOUT,
+                [str(_CLASS), f"org.apache.spark.{name}", *arguments],
+                env=self._environment | {"SPARK_DAEMON_MEMORY": memory}, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
         return process, told
+
+
+def end_session() -> None:
+    """End the classic session of this process, if there is one."""
+    from pyspark.sql import SparkSession
+
+    if session := SparkSession.getActiveSession():
+        session.stop()
 
 
 @contextmanager

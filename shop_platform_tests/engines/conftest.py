@@ -12,7 +12,7 @@ from shop_platform.engines.java import require_java
 from shop_platform.engines.lake import Lake
 from shop_platform.engines.session import open_session
 from shop_platform.errors import ServiceError
-from shop_platform_tests.engines.cluster import Cluster
+from shop_platform_tests.engines.cluster import Cluster, end_session
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -33,10 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             running.add_worker()
             yield running
         finally:
-            from pyspark.sql import SparkSession
-
-            if session := SparkSession.getActiveSession():
-                session.stop()
+            end_session()
             running.stop()
 
 

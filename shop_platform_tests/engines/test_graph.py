@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from shop_platform.resources.shop import ShopResource
 from shop_platform.resources.snapshots import snapshot
 from shop_platform.runs import run_assets
 from shop_platform_tests.databases import clone_of
-from shop_platform_tests.engines.cluster import Cluster, killed_in_the_middle
+from shop_platform_tests.engines.cluster import Cluster, end_session, killed_in_the_middle
 from shop_platform_tests.small import SMALL
 
 if TYPE_CHECKING:
@@ -107,24 +108,35 @@ def other_database(template_url: str) -> Iterator[str]:
         yield url
 
 
-def by_spark(cluster: Cluster, url: str, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def by_spark(master: str, url: str, lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the environment describe the other database and the cluster."""
     monkeypatch.setenv("DATABASE_URL", url)
     monkeypatch.setenv("ENGINE", "spark")
-    monkeypatch.setenv("SPARK_MASTER", cluster.url)
+    monkeypatch.setenv("SPARK_MASTER", master)
     monkeypatch.setenv("SHOP_LAKE", str(lake))
 
 
-@pytest.mark.exhaustive
+@contextmanager
+def by_connect(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """URL of a server of Spark Connect on the cluster's workers, which the other tests' session must leave first."""
+    end_session()
+    # Spark sets it and leaves it there, and later sessions of this process are no longer Connect's.
+    monkeypatch.setenv("SPARK_CONNECT_MODE_ENABLED", "1")
+    with cluster.connect_server() as url:
+        yield url
+
+
 @pytest.mark.usefixtures("home")
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    "environment",
+    ("environment", "connect"),
     [
-        pytest.param(SMALL, id="small"),
-        pytest.param({}, id="default"),
+        pytest.param(SMALL, False, id="small", marks=pytest.mark.exhaustive),
+        pytest.param(SMALL, True, id="small by Spark Connect"),
+        pytest.param({}, False, id="default"),
         pytest.param(
             {"SHOP_CONFIG": str(RETAIL)},
+            False,
             id="online_retail",
             marks=pytest.mark.skipif(
                 not DATA.exists(), reason="../shared/data is not there: it is no part of the project"
@@ -134,19 +146,19 @@ def by_spark(cluster: Cluster, url: str, lake: Path, monkeypatch: pytest.MonkeyP
 )
 def test_the_whole_graph_publishes_the_same_by_both_engines(
     cluster: Cluster, postgres: PostgresResource, other_database: str, elasticsearch: ElasticsearchResource,
-    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    environment: dict[str, str], connect: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
 ) -> None:  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    # What measures PostgreSQL knows of no engine: once will do, on the shop that is quick to measure.
+    measures = environment is SMALL and not connect
     first = Shop(postgres, f"{elasticsearch.index_prefix}a_", EngineResource())
     first.run(*(asset for asset in all_assets(first.defs) if asset not in automation.LABORATORY))
     expected, documents, texts = first.tables(), first.documents(), first.embeddings()
-    by_spark(cluster, other_database, tmp_path / "lake", monkeypatch)
-    other = Shop(PostgresResource(), f"{elasticsearch.index_prefix}b_", EngineResource())
-    # What measures PostgreSQL knows of no engine: once will do, on the shop that is quick to measure.
-    other.run(
-        *(asset for asset in all_assets(other.defs) if environment is SMALL or asset not in automation.LABORATORY)
-    )
+    with by_connect(cluster, monkeypatch) if connect else nullcontext(cluster.url) as master:
+        by_spark(master, other_database, tmp_path / "lake", monkeypatch)
+        other = Shop(PostgresResource(), f"{elasticsearch.index_prefix}b_", EngineResource())
+        other.run(*(asset for asset in all_assets(other.defs) if measures or asset not in automation.LABORATORY))
     found = other.tables()
     assert {table: rows for table, rows in found.items() if rows != expected[table]} == {}
     assert found.keys() == expected.keys()
@@ -167,7 +179,7 @@ def test_workers_that_die_while_texts_are_embedded_and_segments_written_change_n
     loaded = ("users", "products", "events", "user_logs")
     first = Shop(postgres, f"{elasticsearch.index_prefix}a_", EngineResource())
     first.run(*loaded, *part_three)
-    by_spark(cluster, other_database, tmp_path / "lake", monkeypatch)
+    by_spark(cluster.url, other_database, tmp_path / "lake", monkeypatch)
     other = Shop(PostgresResource(), f"{elasticsearch.index_prefix}b_", RunningEngine())
     other.run(*loaded)
     with killed_in_the_middle(cluster, spark, tasks=8):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from shop_platform.engines.java import require_java
 from shop_platform.engines.lake import Lake
-from shop_platform.engines.session import require_safe_master
+from shop_platform.engines.session import open_session, require_safe_master
 from shop_platform.errors import ServiceError, SettingsError, UnsafeConnectionError
 from shop_platform.settings import Settings, load_settings
 
@@ -37,6 +38,8 @@ def test_no_java_is_told_with_the_places_looked_at(monkeypatch: pytest.MonkeyPat
     ("master", "safe"),
     [
         ("local[2]", True), ("spark://127.0.0.1:7077", True), ("spark://localhost:7077,[::1]:7078", True),
+        ("sc://localhost", True), ("sc://127.0.0.1:15002", True), ("sc://[::1]:15002/;use_ssl=true", True),
+        ("sc://spark.example.org", False), ("sc://spark.example.org:15002/;use_ssl=true", False),
         ("spark://spark.example.org:7077", False), ("spark://localhost:7077,10.0.0.7:7077", False),
     ],
 )  # fmt: skip
@@ -50,11 +53,25 @@ def test_a_cluster_on_other_hosts_is_refused_unless_nobody_can_listen(
     require_safe_master(Settings())
 
 
-@pytest.mark.parametrize("master", ["sc://localhost:15002", "yarn", "mesos://x", "local["])
-def test_masters_that_were_never_tried_are_refused(monkeypatch: pytest.MonkeyPatch, master: str) -> None:
+@pytest.mark.parametrize(
+    "master",
+    ["yarn", "mesos://x", "local[", "sc://", "sc://host:15002/;token=canary", "sc://host/;use_ssl=true;token=canary"],
+)
+def test_masters_that_were_never_tried_or_hold_a_token_are_refused(
+    monkeypatch: pytest.MonkeyPatch, master: str
+) -> None:
     monkeypatch.setenv("SPARK_MASTER", master)
-    with pytest.raises(SettingsError, match="SPARK_MASTER"):
+    with pytest.raises(SettingsError, match="SPARK_MASTER") as caught:
         load_settings()
+    assert "canary" not in str(caught.value)
+
+
+def test_a_server_of_spark_connect_that_nobody_started_is_named_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        master = f"sc://127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(ServiceError, match=f"No server of Spark Connect answers at SPARK_MASTER={master}"):
+            open_session(master, "UTC")
 
 
 def test_credentials_in_the_place_of_the_copy_are_refused_and_not_shown() -> None:

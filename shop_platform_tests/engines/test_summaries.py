@@ -11,10 +11,12 @@ from psycopg import sql
 from shop_platform.engines.export import bring_up, exclusive, prepare
 from shop_platform.engines.lake import Lake
 from shop_platform.engines.session import naming_failures
-from shop_platform.engines.summaries import direct_answers, refresh_summaries
+from shop_platform.engines.summaries import direct_answers, estimated_weeks, refresh_summaries
 from shop_platform.errors import ModelError, ServiceError
 from shop_platform.performance import summaries
 from shop_platform.performance.queries import answer, dashboard_queries
+from shop_platform.performance.sampling import compare_weeks
+from shop_platform.performance.sketches import STANDARD_ERROR, is_estimate_of
 from shop_platform.performance.summaries import ANALYTICS, SUMMARIES
 from shop_platform.resources.postgres import Connection, PostgresResource
 from shop_platform_tests.engines.cluster import Cluster, killed_in_the_middle
@@ -65,7 +67,7 @@ def test_the_dashboards_queries_answer_the_same(spark: SparkSession, lake: Lake,
         manifest = bring_up(postgres, connection, lake)
         connection.execute("SET LOCAL search_path TO public")
         expected = {query.name: answer(connection, query.text) for query in dashboard_queries()}
-    assert direct_answers(spark, lake, manifest) == expected
+    assert direct_answers(spark, lake, manifest, dashboard_queries()) == expected
     assert [str(revenue) for _, revenue in expected["revenue_by_category"]] == ["820.19", "5.00"]
 
 
@@ -103,6 +105,52 @@ def test_summaries_are_those_of_postgres_and_later_changes_too(
     unchanged = lake.manifest()
     assert unchanged is not None
     assert unchanged.partitions["events"] == after.partitions["events"]
+
+
+def test_estimated_users_keep_no_row_for_each_user_and_week_and_follow_changes(
+    spark: SparkSession, lake: Lake, postgres: PostgresResource
+) -> None:
+    _fill(postgres, RANDOM)
+    shop = PostgresResource(time_zone="Europe/London")
+    spark.conf.set("spark.sql.session.timeZone", "Europe/London")
+
+    def estimated(changes: str = "") -> tuple[str | None, dict[str, list[tuple[Any, ...]]]]:
+        with shop.connect() as connection:
+            connection.execute(changes)
+        done = refresh_summaries(spark, lake, shop, active_users="sketch")
+        assert done.published
+        assert done.rows["weekly_activity"] == 0
+        return done.rebuilt, rows_of(shop)
+
+    first, found = estimated()
+    second, changed = estimated(SMALL_CHANGES)
+    assert (first, second) == ("there were no summaries", None)
+    for rows in (found, changed):
+        assert rows["weekly_activity"] == []
+        assert all(estimate for *_, estimate in rows["weekly_active_users"])
+    assert changed["weekly_active_users"] != found["weekly_active_users"]
+    weeks = compare_weeks(shop, "all", None)
+    assert len(weeks) == len(changed["weekly_active_users"]) > 50
+    assert all(week.equal and week.estimated for week in weeks)
+    assert summaries.refresh_summaries(shop).rebuilt == "active users were estimated"
+    exact = rows_of(shop)
+    # Of so few users, a sketch still knows each.
+    assert [row[:2] for row in changed["weekly_active_users"]] == [row[:2] for row in exact["weekly_active_users"]]
+    assert {table: changed[table] for table in SUMMARIES[2:]} == {table: exact[table] for table in SUMMARIES[2:]}
+    assert estimated()[0] == "active users were counted"
+
+
+def test_estimates_of_many_users_are_as_near_as_is_said(spark: SparkSession) -> None:
+    spark.conf.set("spark.sql.session.timeZone", "UTC")
+    spark.range(800_000).selectExpr(
+        "'u' || id % 400000 AS user_id", "timestamp '2025-01-06' + make_dt_interval(7 * (id % 20)) AS timestamp"
+    ).createOrReplaceTempView("events")
+    estimates = [row[1] for row in estimated_weeks(spark).collect()]
+    errors = [estimate / 20_000 - 1 for estimate in estimates]
+    assert len(errors) == 20
+    assert any(errors)
+    assert sum(error**2 for error in errors) / 20 < (2 * STANDARD_ERROR) ** 2
+    assert all(is_estimate_of(20_000, estimate) for estimate in estimates)
 
 
 @pytest.mark.exhaustive

@@ -15,6 +15,7 @@ from shop_platform.commerce.loading import load_shop_tables
 from shop_platform.performance.laboratory import fingerprint_table
 from shop_platform.performance.queries import answer, dashboard_queries
 from shop_platform.performance.sampling import compare_weeks
+from shop_platform.performance.sketches import is_estimate_of
 from shop_platform.performance.summaries import ANALYTICS, SUMMARIES, ask_for_rebuild, refresh_summaries
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.sources.base import Shop
@@ -202,6 +203,27 @@ def test_all_weeks_are_compared_on_demand_so_that_one_that_drifted_is_found(rand
     weeks = compare_weeks(random_shop, "run", weeks=None)
     assert len(weeks) == all_weeks > 5
     assert [f"{week.week:%Y-%m-%d}" for week in weeks if not week.equal] == ["2025-02-10"]
+
+
+def test_an_estimate_may_be_as_far_off_as_a_sketch_is_and_no_further(random_shop: PostgresResource) -> None:
+    refresh_summaries(random_shop)
+    with random_shop.connect() as connection:
+        connection.execute("UPDATE analytics.weekly_active_users SET active_users = active_users + 1, estimated = true")
+    assert all(week.equal and week.estimated for week in compare_weeks(random_shop, "run"))
+    with random_shop.connect() as connection:
+        connection.execute("UPDATE analytics.weekly_active_users SET active_users = ceil(active_users * 1.1)")
+    assert not any(week.equal for week in compare_weeks(random_shop, "run"))
+    assert refresh_summaries(random_shop).rebuilt == "active users were estimated"
+    weeks = compare_weeks(random_shop, "run")
+    assert all(week.equal and not week.estimated for week in weeks)
+
+
+@pytest.mark.parametrize(
+    ("exact", "estimate", "near"),
+    [(1, 2, True), (1, 3, False), (1_000_000, 1_020_000, True), (1_000_000, 979_000, False)],
+)
+def test_five_standard_errors_are_as_far_as_an_estimate_may_be(exact: int, estimate: int, near: bool) -> None:
+    assert is_estimate_of(exact, estimate) is near
 
 
 def test_weeks_that_changes_wait_for_are_not_compared(random_shop: PostgresResource) -> None:

@@ -18,7 +18,7 @@ from shop_platform.report.sentences import about_checks, lead
 from shop_platform.resources.postgres import PostgresResource
 from shop_platform.resources.shop import ShopResource
 
-from .test_report import collected, fill, line_results, page_of
+from .test_report import collected, fill, line_results, page_of, validate
 
 WHEN = dt.datetime(2025, 4, 1, 11, 59, tzinfo=dt.UTC)
 
@@ -79,6 +79,17 @@ def test_charts_are_drawn_from_the_results_and_break_at_weeks_without_events(pos
         {"week": "2025-01-20", "active_users": 10},
     ]
     assert data["map"] == {"bargain_hunter": results["segment_profiles"]["map"]}
+
+
+def test_estimated_users_are_called_estimated_with_their_error(postgres: PostgresResource) -> None:
+    fill(postgres)
+    assert collected(postgres)["active_users_error"] is None
+    assert "HyperLogLog" not in page_of(collected(postgres))
+    with postgres.connect() as connection:
+        connection.execute("UPDATE analytics.weekly_active_users SET estimated = true")
+    results = collected(postgres)
+    validate(results)
+    assert "95&nbsp;% of the weeks lie within 0.8&nbsp;% of the true number" in page_of(results)
 
 
 def test_a_query_cannot_end_the_script_that_it_stands_in(postgres: PostgresResource) -> None:

@@ -98,6 +98,9 @@ ROWS = {
         INSERT INTO ops.exports VALUES ('5f2b0e2c-6a6f-4d0c-9a0b-0d6a3a1c9b11', 'lake');
         INSERT INTO ops.export_log VALUES ('2025-04-01');
     """,
+    "016": """
+        UPDATE analytics.weekly_active_users SET estimated = true;
+    """,
 }  # fmt: skip
 
 #: Tables whose rows a migration drops on purpose, by its number: what is derived is made again.

@@ -1,6 +1,7 @@
 -- Weeks compared: what the summaries say of a week, beside what the direct queries say of the same week.
 -- Parameters: from, until (timestamptz, the first moment of the week and of the next one).
--- Columns: active_summed, active (bigint), revenue_summed, revenue (text, JSON by category and day, to the last digit).
+-- Columns: active_summed, active (bigint), revenue_summed, revenue (text, JSON by category and day, to the last digit),
+-- estimated (boolean: active_summed is an estimate by a sketch; null without such a week).
 -- Reads events and products, and the summaries in schema analytics.
 WITH direct AS (
     SELECT user_id, product_id, event_type, timestamp
@@ -29,4 +30,5 @@ SELECT
     (
         SELECT COALESCE(JSON_AGG(JSON_BUILD_ARRAY(day, category, revenue, purchases) ORDER BY day, category), '[]')::text
         FROM days
-    ) AS revenue
+    ) AS revenue,
+    (SELECT estimated FROM analytics.weekly_active_users WHERE week = %(from)s) AS estimated
