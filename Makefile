@@ -45,7 +45,7 @@ test: setup ## Run every test against real servers.
 coverage: setup ## Run every test and count the lines that they reach; takes half as long again.
 	$(BIN)/pytest --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
-test-faults: setup ## Inject every fault that something is promised about; half an hour.
+test-faults: setup ## Inject every fault that something is promised about; some 20 minutes.
 	$(BIN)/pytest -m fault --numprocesses $(PROCESSES) --dist worksteal
 
 check: setup ## Format, lint and types.
