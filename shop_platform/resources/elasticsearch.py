@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -100,13 +100,30 @@ def _without_room(reason: str) -> StorageError:
     )
 
 
-def once(client: Elasticsearch) -> Elasticsearch:
-    """The client for a request that must not be made twice.
+def once(client: Elasticsearch, request: Callable[[Elasticsearch], object]) -> None:
+    """Make a request that must not be made twice.
 
     Where its answer is lost, nobody knows whether it was done, and made again it would fail, or undo what somebody did
-    meanwhile.
+    meanwhile. A node that no connection is made to has been sent nothing: then others of the cluster are asked, each
+    as often as there are nodes at most.
+
+    Args:
+        client: of one node or several.
+        request: makes the request by the client that it is given.
     """
-    return client.options(max_retries=0, retry_on_timeout=False)
+    from elasticsearch import ConnectionError  # noqa: A004  its name
+    from urllib3.exceptions import NewConnectionError
+
+    asking = client.options(max_retries=0, retry_on_timeout=False)
+    for left in reversed(range(len(client.transport.node_pool))):
+        try:
+            request(asking)
+        except ConnectionError as error:
+            # The client marks the node as dead, and takes another the next time.
+            if left == 0 or not isinstance(error.__cause__, NewConnectionError):
+                raise
+        else:
+            return
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,7 @@ def publish_index(client: Elasticsearch, prefix: str, model: str) -> int:
         if old is not None:
             # Deleted in the same step: no reader finds neither.
             actions.append({"remove_index": {"index": old}})
-        once(client).indices.update_aliases(actions=actions)
+        once(client, lambda client: client.indices.update_aliases(actions=actions))
     return count
 
 

@@ -253,7 +253,7 @@ def _switch(client: Elasticsearch, alias: str, old: str | None, new: str) -> Non
             client.indices.put_settings(index=old, settings={"index.blocks.write": None})
             raise
         actions.append({"remove": {"index": old, "alias": alias}})
-    once(client).indices.update_aliases(actions=actions)
+    once(client, lambda client: client.indices.update_aliases(actions=actions))
 
 
 def _refuse_to_lose_documents(client: Elasticsearch, index: str) -> None:

@@ -203,13 +203,16 @@ def update_one(client: Elasticsearch, alias: str, document_id: str, labels: Labe
             return "waiting"
         if _carries(found["_source"], fields):
             return "unchanged"
-        once(client).update(
-            index=alias,
-            id=document_id,
-            doc=fields,
-            if_seq_no=found["_seq_no"],
-            if_primary_term=found["_primary_term"],
-            require_alias=True,
+        once(
+            client,
+            lambda client: client.update(
+                index=alias,
+                id=document_id,
+                doc=fields,
+                if_seq_no=found["_seq_no"],
+                if_primary_term=found["_primary_term"],
+                require_alias=True,
+            ),
         )
     except ConflictError:
         return "conflict"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -11,8 +12,9 @@ import pytest
 
 from shop_platform.commerce.loading import load_or_refuse
 from shop_platform.errors import ServiceError
-from shop_platform.resources.elasticsearch import ElasticsearchResource, create_index, write_bulk
+from shop_platform.resources.elasticsearch import ElasticsearchResource, create_index, once, write_bulk
 from shop_platform.resources.postgres import PostgresResource
+from shop_platform.settings import load_settings
 from shop_platform.sources.base import Extract
 
 from ..commerce.lists import ListSource, product, shop_of, user
@@ -323,3 +325,33 @@ def test_requests_that_a_full_node_turns_away_come_again_later(elasticsearch: El
         assert client.count(index=alias)["count"] == len(actions)
     assert {each.status for each in written} == {201}
     assert [each.id for each in written] == [str(number) for number in range(4_500)]
+
+
+def test_what_must_not_be_made_twice_goes_to_another_node_where_one_cannot_be_reached(
+    elasticsearch: ElasticsearchResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = load_settings().elasticsearch_url
+    assert real is not None
+    names = [f"{elasticsearch.index_prefix}once_{number}" for number in range(10)]
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        dead = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        monkeypatch.setenv("ELASTICSEARCH_URL", f"{dead},{real.get_secret_value()}")
+        # Each client draws which node it takes first.
+        for name in names:
+            with elasticsearch.client() as client:
+                once(client, lambda client, name=name: client.indices.create(index=name))
+    with elasticsearch.client() as client:
+        assert sorted(client.indices.get(index=f"{elasticsearch.index_prefix}once_*")) == names
+
+
+def test_what_must_not_be_made_twice_is_not_where_its_answer_is_lost(
+    elasticsearch: ElasticsearchResource, search_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two nodes, for all that the client knows.
+    nodes = f"http://127.0.0.1:{search_proxy.port},http://localhost:{search_proxy.port}"
+    monkeypatch.setenv("ELASTICSEARCH_URL", nodes)
+    search_proxy.cut_after(1)
+    with pytest.raises(ServiceError, match="does not answer"), elasticsearch.client() as client:
+        once(client, lambda client: client.indices.create(index=f"{elasticsearch.index_prefix}once"))
+    assert search_proxy.accepted == 1
