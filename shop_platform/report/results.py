@@ -40,9 +40,9 @@ def collect_results(connection: Connection) -> dict[str, Any]:
                 connection,
                 "SELECT week::date::text AS week, active_users FROM analytics.weekly_active_users ORDER BY 1",
             ),
-            "active_users_error": (
-                ERROR_95 if _value(connection, "SELECT bool_or(estimated) FROM analytics.weekly_active_users") else None
-            ),
+            "active_users_error": {None: None, False: 0.0, True: ERROR_95}[
+                _value(connection, "SELECT bool_or(estimated) FROM analytics.weekly_active_users")
+            ],
             "revenue_by_category": _rows(
                 connection,
                 "SELECT category, sum(purchases)::bigint AS purchases, sum(revenue)::text AS revenue"

@@ -132,7 +132,7 @@ def by_connect(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     ("environment", "connect"),
     [
         pytest.param(SMALL, False, id="small", marks=pytest.mark.exhaustive),
-        pytest.param(SMALL, True, id="small by Spark Connect"),
+        pytest.param(SMALL, True, id="small by Spark Connect", marks=pytest.mark.exhaustive),
         pytest.param({}, False, id="default"),
         pytest.param(
             {"SHOP_CONFIG": str(RETAIL)},

@@ -83,7 +83,7 @@ def test_charts_are_drawn_from_the_results_and_break_at_weeks_without_events(pos
 
 def test_estimated_users_are_called_estimated_with_their_error(postgres: PostgresResource) -> None:
     fill(postgres)
-    assert collected(postgres)["active_users_error"] is None
+    assert collected(postgres)["active_users_error"] == 0
     assert "HyperLogLog" not in page_of(collected(postgres))
     with postgres.connect() as connection:
         connection.execute("UPDATE analytics.weekly_active_users SET estimated = true")
