@@ -161,8 +161,11 @@ def materialise(out: Console, defs: dg.Definitions, assets: Sequence[str]) -> Ou
     """Run assets, with a line for each step that ends."""
     steps = len(assets) - 2 * ("users" in assets)  # users, products and events are one step
     started: dict[str, float] = {}
-    screen = progress.screen(out)
-    with progress.track("starting", steps, "steps", even=False) as advance:
+    with (
+        progress.undiverted(out) as undiverted,
+        progress.track("starting", steps, "steps", even=False) as advance,
+    ):
+        screen = progress.screen(undiverted)
 
         def listen(step: str, state: str) -> None:
             if state == "started":

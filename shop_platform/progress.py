@@ -5,6 +5,7 @@ One listener for the whole process, not for a context: an asset may run in a thr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Protocol
@@ -71,6 +72,24 @@ def track(what: str, total: int | None, unit: str, *, even: bool = True) -> Iter
 def screen(out: Console) -> Console:
     """What to print to instead of a console, so that lines do not run across bars on the same terminal."""
     return out if _reporter is None else _reporter.screen(out)
+
+
+@contextmanager
+def undiverted(console: Console) -> Iterator[Console]:
+    """A console that prints to where this one prints to now, until the block ends.
+
+    Within its steps Dagster leads stdout and stderr to files. What comes there it passes on by `tail`, which it ends
+    with the step, so that the last lines of a step are lost where the machine is busy.
+    """
+    from rich.console import Console
+
+    try:
+        descriptor = os.dup(console.file.fileno())
+    except OSError:  # it is no file
+        yield console
+        return
+    with os.fdopen(descriptor, "w", encoding=console.encoding, errors="replace") as file:
+        yield Console(file=file, stderr=console.stderr, quiet=console.quiet, highlight=False, soft_wrap=True)
 
 
 def unheard(count: int = 1, *, total: int | None = None, what: str | None = None) -> None:

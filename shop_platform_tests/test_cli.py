@@ -97,6 +97,15 @@ class TestDemo:
             assert text in first_demo.stdout
         assert "\x1b" not in first_demo.stdout, "no escape codes where there is no terminal"
 
+    def test_a_steps_lines_are_printed_though_what_dagster_passes_output_on_by_is_too_slow(
+        self, environment: dict[str, str], tmp_path: Path
+    ) -> None:
+        tail = tmp_path / "tail"
+        tail.write_text("#!/bin/sh\nexec sleep 60\n")
+        tail.chmod(0o755)
+        told = run_with(environment | {"PATH": f"{tmp_path}:{os.environ['PATH']}"})("report")
+        assert materialised(told.stdout) == {"shop_report"}, told.stdout + told.stderr
+
     def test_every_row_and_document_is_there_with_a_segment(self, environment: dict[str, str]) -> None:
         assert counts(environment) == {
             "users": 120, "products": 20, "events": 4000, "documents": 900, "segmented": 900,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
-from shop_platform.progress import Advance, Reporter, reporting
+from shop_platform.progress import Advance, Reporter, reporting, undiverted
 
 #: Seconds from the start of a piece of work, or from the line before, to a line.
 EVERY = 5.0
@@ -25,17 +24,9 @@ _REFRESHES = 4
 
 @contextmanager
 def showing(err: Console) -> Iterator[None]:
-    """Within it, work is shown where `err` prints to now: within its steps Dagster leads stderr elsewhere."""
-    try:
-        descriptor = os.dup(err.file.fileno())
-    except OSError:  # stderr is no file
-        with reporting(reporter_for(err)):
-            yield
-        return
-    with os.fdopen(descriptor, "w", encoding=err.encoding, errors="replace") as file:
-        console = Console(file=file, stderr=True, highlight=False, soft_wrap=True)
-        with reporting(reporter_for(console)):
-            yield
+    """Within it, work is shown where `err` prints to now."""
+    with undiverted(err) as console, reporting(reporter_for(console)):
+        yield
 
 
 def reporter_for(console: Console) -> Reporter:

@@ -29,19 +29,21 @@ class Link:
 
     def reset(self) -> None:
         """Break the connection off at both ends."""
-        self.flows.set()
         for end in (self.near, self.far):
             with suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+        self.flows.set()
 
     def _carry(self, source: socket.socket, target: socket.socket, forth: bool) -> None:
         try:
             while data := source.recv(_CHUNK):
                 time.sleep(self.proxy.delay)
                 self.flows.wait()
+                if forth and self.proxy.ends_within(len(data)):
+                    self.flows.clear()  # else the server's answer could be quicker than the cut
                 target.sendall(data)
                 if forth:
                     self.proxy.count(len(data))
@@ -116,6 +118,10 @@ class Proxy:
         self._swallows_new, self.delay, self.resets = False, 0.0, 0
         for link in self._links:
             link.flows.set()
+
+    def ends_within(self, count: int) -> bool:
+        """Whether something is to be done once so many more bytes were carried to the server."""
+        return any(at is not None and self.sent + count >= at for at in (self._cut_at, self._hole_at))
 
     def count(self, carried: int) -> None:
         """Note bytes that were carried to the server, and do what was to be done after so many."""
