@@ -27,6 +27,7 @@ from shop_platform.definitions import build_defs
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 
+from .services.ports import free_ports
 from .small import COMMAND, SMALL, remove_demo_indexes
 from .terminal import on_a_terminal
 
@@ -366,14 +367,8 @@ def _lives(pid: int) -> bool:
     return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def test_the_ui_answers_on_loopback_and_ends_with_all_that_it_started(environment: dict[str, str]) -> None:
-    port = free_port()
+    (port,) = free_ports(1)
     with subprocess.Popen(
         [COMMAND, "ui", "--port", str(port)], env=os.environ | environment, stdout=subprocess.DEVNULL
     ) as process:

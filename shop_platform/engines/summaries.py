@@ -39,7 +39,7 @@ _WEEK = dt.timedelta(days=7)
 
 @naming_failures()
 def refresh_summaries(
-    spark: SparkSession, lake: Lake, postgres: PostgresResource, *, rebuild: bool = False, active_users: str = "exact"
+    spark: SparkSession, lake: Lake, postgres: PostgresResource, *, rebuild: bool = False, estimated: bool = False
 ) -> Refresh:
     """What `performance.summaries.refresh_summaries` does, with the events counted by Spark.
 
@@ -51,8 +51,8 @@ def refresh_summaries(
         lake: where the copy is.
         postgres: the shop's database.
         rebuild: build anew whatever has changed.
-        active_users: `exact`, or `sketch` for an estimate (`performance/sketches.py` says how good) without a row for
-            each user and week.
+        estimated: estimate active users, without a row for each user and week; `performance/sketches.py` says how good
+            that is.
 
     Raises:
         BusyError: another run has been copying for too long.
@@ -63,15 +63,15 @@ def refresh_summaries(
         prepare(postgres, lake)
         with one_writer(postgres, "60s") as (connection, state):
             manifest = bring_up(postgres, connection, lake)
-            reason = "asked for" if rebuild else reason_to_rebuild(connection, share=1.0, active_users=active_users)
+            reason = "asked for" if rebuild else reason_to_rebuild(connection, share=1.0, estimated=estimated)
             weeks = None if reason else _touched_weeks(connection)
             changes = one_number(connection, "SELECT count(*) FROM ops.event_log WHERE sign <> 0")
             connection.execute("DELETE FROM ops.event_log; DELETE FROM ops.product_log")
             if weeks is None or weeks:
-                _count_weeks(spark, lake, manifest, connection, weeks, active_users)
+                _count_weeks(spark, lake, manifest, connection, weeks, estimated)
             fill_summary(connection, "category_revenue")
             fill_summary(connection, "category_totals")
-            done = _judge(spark, lake, manifest, connection, reason, 0 if reason else changes, active_users)
+            done = _judge(spark, lake, manifest, connection, reason, 0 if reason else changes, estimated)
             if done.published:
                 mark_consumed(connection, CONSUMER, state)
             else:
@@ -98,7 +98,7 @@ def _count_weeks(
     manifest: Manifest,
     connection: Connection,
     weeks: Sequence[dt.datetime] | None,
-    active_users: str,
+    estimated: bool,
 ) -> None:
     """Count weeks, all where None, into `weekly_activity`, `weekly_active_users` and `product_sales`.
 
@@ -126,7 +126,7 @@ def _count_weeks(
         bring_back(connection, lake, counted, sql.Identifier("analytics", table), COUNTED[table])
 
     count("product_sales")
-    if active_users == "sketch":
+    if estimated:
         users, columns = sql.Identifier("analytics", "weekly_active_users"), ["week", "active_users", "estimated"]
         bring_back(connection, lake, estimated_weeks(spark), users, columns)
     else:
@@ -174,7 +174,7 @@ def _judge(
     connection: Connection,
     reason: str | None,
     changes: int,
-    active_users: str,
+    estimated: bool,
 ) -> Refresh:
     """Count what must agree; after a rebuild, also compare with the queries as Spark answers them.
 
@@ -183,7 +183,7 @@ def _judge(
     """
     rows, counted = counts(connection)
     queries = dashboard_queries()
-    if active_users == "sketch":
+    if estimated:
         rows["weekly_activity"] = 0
         queries = [query for query in queries if query.name != "weekly_active_users"]
     else:
@@ -198,4 +198,4 @@ def _judge(
             query.name: rows_fingerprint(direct[query.name]) == rows_fingerprint(answer(connection, query.from_summary))
             for query in queries
         }
-    return Refresh(rebuilt=reason, event_changes=changes, rows=rows, equal=equal, counted=counted)
+    return Refresh(rebuilt=reason, event_changes=changes, rows=rows, equal=equal, counted=counted, estimated=estimated)

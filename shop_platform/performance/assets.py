@@ -14,7 +14,7 @@ from shop_platform.performance.records import Measured, Provenance, as_baseline,
 from shop_platform.performance.rounds import interleaved
 from shop_platform.performance.sampling import WEEKS, compare_weeks
 from shop_platform.performance.sketches import ERROR_95
-from shop_platform.performance.summaries import ask_for_rebuild
+from shop_platform.performance.summaries import Refresh, ask_for_rebuild
 from shop_platform.records import read_record, write_record
 from shop_platform.resources.engine import EngineResource
 from shop_platform.resources.postgres import READER, WRITER, PostgresResource
@@ -243,7 +243,7 @@ def activity_summaries(
             "published": done.published,
             "refresh": f"built anew: {done.rebuilt}" if done.rebuilt else "changes applied",
             "changes of events applied": done.event_changes,
-            "active users": _how_counted(load_settings().active_users),
+            "active users": _how_counted(done),
             "tables": markdown_table(
                 ["table", "rows"], [(f"analytics.{table}", f"{rows:,}") for table, rows in done.rows.items()]
             ),
@@ -264,8 +264,8 @@ def activity_summaries(
     )
 
 
-def _how_counted(active_users: str) -> str:
-    return "counted" if active_users == "exact" else f"estimated; 95 % of the weeks within {ERROR_95:.1%}"
+def _how_counted(done: Refresh) -> str:
+    return f"estimated; 95 % of the weeks within {ERROR_95:.1%}" if done.estimated else "counted"
 
 
 def _queries() -> list[Query]:

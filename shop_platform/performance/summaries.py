@@ -40,6 +40,7 @@ class Refresh:
         equal: after a rebuild, by dashboard query, whether the summary's answer is the direct query's, to the last
             digit.
         counted: what must be the same counted in two ways, by its name.
+        estimated: whether active users are estimated.
     """
 
     rebuilt: str | None
@@ -47,6 +48,7 @@ class Refresh:
     rows: dict[str, int]
     equal: dict[str, bool] = field(default_factory=dict)
     counted: dict[str, tuple[int, int]] = field(default_factory=dict)
+    estimated: bool = False
 
     @property
     def adds_up(self) -> bool:
@@ -127,15 +129,13 @@ def one_writer(postgres: PostgresResource, lock_timeout: str) -> Iterator[tuple[
         yield connection, event_state(connection)
 
 
-def reason_to_rebuild(
-    connection: Connection, *, share: float = REBUILD_SHARE, active_users: str = "exact"
-) -> str | None:
+def reason_to_rebuild(connection: Connection, *, share: float = REBUILD_SHARE, estimated: bool = False) -> str | None:
     """Why the summaries can't be brought up by what changed since, in the caller's snapshot; None where they can.
 
     Args:
         connection: in a transaction.
         share: with more changes than this share of the events, building anew is quicker.
-        active_users: how they are counted now, `exact` or `sketch`.
+        estimated: whether active users are to be estimated now.
     """
     row = connection.execute(
         "SELECT (SELECT time_zone FROM ops.summary_basis), current_setting('TimeZone'),"
@@ -145,15 +145,15 @@ def reason_to_rebuild(
     ).fetchone()
     if row is None:
         raise AssertionError("a query without FROM returns one row")
-    built_in, time_zone, unnoted, changes, events, estimated = row
+    built_in, time_zone, unnoted, changes, events, were_estimated = row
     if built_in is None:
         return "there were no summaries"
     if unnoted:
         return "rows changed that were not noted one by one"
     if built_in != time_zone:
         return f"the time zone was {built_in}"
-    if estimated is not None and estimated != (active_users == "sketch"):
-        return "active users were " + ("estimated" if estimated else "counted")
+    if were_estimated is not None and were_estimated != estimated:
+        return "active users were " + ("estimated" if were_estimated else "counted")
     # An estimate, -1 in a table never analysed: what it decides changes the time, not the result.
     return "much of the shop has changed" if changes > max(1_000, share * events) else None
 

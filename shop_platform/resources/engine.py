@@ -42,8 +42,8 @@ class EngineResource(ConfigurableResource[Any]):
             return summaries.refresh_summaries(postgres)
         from shop_platform.engines.summaries import refresh_summaries
 
-        counted = load_settings().active_users
-        return refresh_summaries(self.spark(postgres), self.lake(), postgres, active_users=counted)
+        estimated = load_settings().active_users == "sketch"
+        return refresh_summaries(self.spark(postgres), self.lake(), postgres, estimated=estimated)
 
     def counting(self, postgres: PostgresResource) -> AbstractContextManager[None]:
         """Surrounds the transaction in which retention is counted."""

@@ -30,6 +30,7 @@ from shop_platform.services import elasticsearch as elasticsearch_service
 from shop_platform.services import postgres as postgres_service
 from shop_platform.settings import Settings
 
+from ..services.ports import free_ports
 from ..small import COMMAND
 from .conftest import SECRET, queries_of
 from .dagster_answers import Asker, ask, every
@@ -60,9 +61,7 @@ LOCATIONS = "{ workspaceOrError { ... on Workspace { locationEntries { locationO
 @pytest.fixture(scope="module")
 def served(shop: dict[str, str]) -> Iterator[tuple[psutil.Process, str]]:
     """A running UI over the small shop: its process, and its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     process = subprocess.Popen(
         [COMMAND, "ui", "--port", str(port)],
         env=os.environ | shop,

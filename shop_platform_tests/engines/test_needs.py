@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from shop_platform.engines.lake import Lake
 from shop_platform.engines.session import open_session, require_safe_master
 from shop_platform.errors import ServiceError, SettingsError, UnsafeConnectionError
 from shop_platform.settings import Settings, load_settings
+from shop_platform_tests.services.ports import closed_port
 
 
 def test_a_java_without_the_module_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,9 +67,8 @@ def test_masters_that_were_never_tried_or_hold_a_token_are_refused(
 
 
 def test_a_server_of_spark_connect_that_nobody_started_is_named_at_once() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        master = f"sc://127.0.0.1:{free.getsockname()[1]}"
+    with closed_port() as port:
+        master = f"sc://127.0.0.1:{port}"
         with pytest.raises(ServiceError, match=f"No server of Spark Connect answers at SPARK_MASTER={master}"):
             open_session(master, "UTC")
 

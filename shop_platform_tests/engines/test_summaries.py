@@ -117,8 +117,9 @@ def test_estimated_users_keep_no_row_for_each_user_and_week_and_follow_changes(
     def estimated(changes: str = "") -> tuple[str | None, dict[str, list[tuple[Any, ...]]]]:
         with shop.connect() as connection:
             connection.execute(changes)
-        done = refresh_summaries(spark, lake, shop, active_users="sketch")
+        done = refresh_summaries(spark, lake, shop, estimated=True)
         assert done.published
+        assert done.estimated
         assert done.rows["weekly_activity"] == 0
         return done.rebuilt, rows_of(shop)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from time import monotonic, sleep
@@ -20,6 +19,7 @@ from shop_platform.sources.base import Extract
 
 from ..commerce.lists import ListSource, product, shop_of, user
 from ..segmentation.conftest import SEARCHES, LogSource, documents, load, search
+from ..services.ports import closed_port
 from .proxy import Proxy
 from .shops import shop_of_events, tables
 
@@ -338,10 +338,8 @@ def test_what_must_not_be_made_twice_goes_to_another_node_where_one_cannot_be_re
     real = load_settings().elasticsearch_url
     assert real is not None
     names = [f"{elasticsearch.index_prefix}once_{number}" for number in range(10)]
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        dead = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        monkeypatch.setenv("ELASTICSEARCH_URL", f"{dead},{real.get_secret_value()}")
+    with closed_port() as port:
+        monkeypatch.setenv("ELASTICSEARCH_URL", f"http://127.0.0.1:{port},{real.get_secret_value()}")
         # Each client draws which node it takes first.
         for name in names:
             with elasticsearch.client() as client:

@@ -36,7 +36,8 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def nodes(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> ElasticsearchResource:
-    """The cluster as `ELASTICSEARCH_URL` names it, with three shards, each on two nodes."""
+    """The whole cluster as `ELASTICSEARCH_URL` names it, with three shards, each on two nodes."""
+    cluster.mend()
     monkeypatch.setenv("ELASTICSEARCH_URL", cluster.url)
     monkeypatch.setenv("SHOP_ELASTICSEARCH_SHARDS", "3")
     return ElasticsearchResource(index_prefix="cluster_")
@@ -73,7 +74,7 @@ def test_a_node_killed_during_a_load_loses_no_search_log(
     done = load(nodes, Striking(ROWS))
     assert (done.documents, done.own) == (len(ROWS), len(ROWS))
     assert Counter(queries(resting)) == Counter(str(row["search_query"]) for row in ROWS)
-    cluster.start(*killed)
+    cluster.mend()
     assert Counter(queries(resting)) == Counter(str(row["search_query"]) for row in ROWS)
 
 

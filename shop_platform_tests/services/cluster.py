@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -23,6 +22,7 @@ from shop_platform.services.elasticsearch_jars import Jars, ensure_jars
 from shop_platform.services.elasticsearch_node import node_settings, start_node
 from shop_platform.services.elasticsearch_server import lay_out
 from shop_platform_tests.services.asking import kill
+from shop_platform_tests.services.ports import free_ports
 
 NAMES = ("one", "two", "three")
 
@@ -37,7 +37,7 @@ class Cluster:
     """Three nodes; `urls` by their names."""
 
     def __init__(self, folder: Path, jars: Jars) -> None:
-        ports = _free_ports(2 * len(NAMES))
+        ports = free_ports(2 * len(NAMES))
         self._folder, self._jars = folder, jars
         self._http = dict(zip(NAMES, ports, strict=False))
         self._transport = dict(zip(NAMES, ports[len(NAMES) :], strict=True))
@@ -94,6 +94,11 @@ class Cluster:
         kill(process.pid)
         process.wait()
 
+    def mend(self) -> None:
+        """Start the nodes that were killed, if any."""
+        if killed := set(NAMES) - set(self._processes):
+            self.start(*killed)
+
     def stop(self) -> None:
         """End all that still run. Their data are thrown away, so they need not end cleanly."""
         for name in list(self._processes):
@@ -120,12 +125,6 @@ def _complete(client: Elasticsearch) -> bool:
     except (ApiError, TransportError):
         return False
     return health["number_of_nodes"] == len(NAMES) and health["status"] == "green"
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def main() -> None:

@@ -25,6 +25,8 @@ import trustme
 
 from shop_platform.services import account
 
+from .ports import free_ports
+
 #: What a PostgreSQL client asks before anything else: may we speak TLS, or GSSAPI?
 _SSL_REQUEST, _GSS_REQUEST = struct.pack("!ii", 8, 80_877_103), struct.pack("!ii", 8, 80_877_104)
 
@@ -43,9 +45,7 @@ class PostgresServer:
             os.chown(folder, self._user, -1)
         self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "--no-sync", "--locale=C")
         self._write(certificate)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        (self.port,) = free_ports(1)
         options = f"-k {folder} -p {self.port} -c listen_addresses=127.0.0.1 -c ssl=on -c fsync=off"
         self._run("pg_ctl", "start", "-D", str(self._data), "-w", "-l", str(folder / "log"), "-o", options)
 
